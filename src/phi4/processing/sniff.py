@@ -1,0 +1,141 @@
+"""What a file is, told from its first bytes; a name or a declared type is never believed.
+
+`sniff` names the formats this package reads and those that people pass by mistake, so that an error can say
+"is a PDF document" instead of "unknown". `image_size` reads width and height from a header, so that a picture
+that is too big is refused before any decoder sees it.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import BinaryIO, Literal
+
+HEAD_BYTES = 64
+
+
+@dataclass(frozen=True)
+class MediaFormat:
+    """A recognised format.
+
+    Attributes:
+        id: Short name, upper case, as Pillow spells it for pictures.
+        kind: "video" = a container that may hold an audio track; "other" = recognised but not readable here.
+        title: For messages, with article.
+    """
+
+    id: str
+    kind: Literal["image", "audio", "video", "other"]
+    title: str
+
+
+_PREFIXES: tuple[tuple[bytes, MediaFormat], ...] = (
+    (b"\x89PNG\r\n\x1a\n", MediaFormat("PNG", "image", "a PNG picture")),
+    (b"\xff\xd8\xff", MediaFormat("JPEG", "image", "a JPEG picture")),
+    (b"GIF87a", MediaFormat("GIF", "image", "a GIF picture")),
+    (b"GIF89a", MediaFormat("GIF", "image", "a GIF picture")),
+    (b"fLaC", MediaFormat("FLAC", "audio", "a FLAC recording")),
+    (b"OggS", MediaFormat("OGG", "audio", "an OGG recording")),
+    (b"ID3", MediaFormat("MP3", "audio", "an MP3 recording")),
+    (b"\x1aE\xdf\xa3", MediaFormat("WEBM", "video", "a WebM or Matroska file")),
+    (b"II*\x00", MediaFormat("TIFF", "other", "a TIFF picture")),
+    (b"MM\x00*", MediaFormat("TIFF", "other", "a TIFF picture")),
+    (b"BM", MediaFormat("BMP", "other", "a BMP picture")),
+    (b"%PDF", MediaFormat("PDF", "other", "a PDF document")),
+    (b"%!PS", MediaFormat("EPS", "other", "a PostScript document")),
+    (b"FORM", MediaFormat("AIFF", "other", "an AIFF recording")),
+    (b"SIMPLE  =", MediaFormat("FITS", "other", "a FITS picture")),
+    (b"PK\x03\x04", MediaFormat("ZIP", "other", "a ZIP archive")),
+    (b"\x1f\x8b", MediaFormat("GZIP", "other", "a gzip archive")),
+)
+_WEBP = MediaFormat("WEBP", "image", "a WebP picture")
+_WAV = MediaFormat("WAV", "audio", "a WAV recording")
+_MP3 = MediaFormat("MP3", "audio", "an MP3 recording")
+_MP4 = MediaFormat("MP4", "video", "an MP4, M4A or MOV file")
+_HEIF = MediaFormat("HEIF", "other", "a HEIC or AVIF picture")
+_TEXT = MediaFormat("TEXT", "other", "a text file")
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"avif", b"avis")
+
+
+def sniff(head: bytes) -> MediaFormat | None:
+    """Recognise a file from its first `HEAD_BYTES` bytes; None when nothing fits."""
+    if head[:4] in (b"RIFF", b"RF64"):
+        return {b"WEBP": _WEBP, b"WAVE": _WAV}.get(head[8:12])
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+        return _HEIF if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS else _MP4
+    for prefix, found in _PREFIXES:
+        if head.startswith(prefix):
+            return found
+    if _is_mpeg_audio_frame(head):
+        return _MP3
+    return _TEXT if _is_text(head) else None
+
+
+def image_size(format_id: str, stream: BinaryIO) -> tuple[int, int] | None:
+    """Read (width, height) from the header of a PNG, JPEG, WebP or GIF; None when it has none."""
+    stream.seek(0)
+    head = stream.read(HEAD_BYTES)
+    if format_id == "JPEG":
+        return _jpeg_size(stream)
+    try:
+        if format_id == "PNG":
+            return struct.unpack_from(">II", head, 16) if head[12:16] == b"IHDR" else None
+        if format_id == "GIF":
+            return struct.unpack_from("<HH", head, 6)
+        return _webp_size(head)
+    except struct.error:
+        return None
+
+
+def _is_mpeg_audio_frame(head: bytes) -> bool:
+    """Frame sync with a layer, a bit rate and a sample rate that exist."""
+    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
+        return False
+    version, layer = (head[1] >> 3) & 3, (head[1] >> 1) & 3
+    return version != 1 and layer != 0 and head[2] >> 4 not in (0, 15) and (head[2] >> 2) & 3 != 3
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        text = head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        # The head may end inside a character.
+        if error.start < len(head) - 3:
+            return False
+        text = head[: error.start].decode("utf-8")
+    return all(c.isprintable() or c in "\t\r\n" for c in text)
+
+
+def _jpeg_size(stream: BinaryIO) -> tuple[int, int] | None:
+    """Walk the segments to the start-of-frame one."""
+    stream.seek(2)
+    while True:
+        marker = stream.read(2)
+        if len(marker) < 2 or marker[0] != 0xFF:
+            return None
+        if marker[1] == 0xFF:  # a fill byte before the marker
+            stream.seek(-1, 1)
+            continue
+        header = stream.read(7)
+        if len(header) < 7:
+            return None
+        if 0xC0 <= marker[1] <= 0xCF and marker[1] not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack_from(">HH", header, 3)
+            return width, height
+        length = struct.unpack_from(">H", header)[0]
+        if length < 2:
+            return None
+        stream.seek(length - 7, 1)
+
+
+def _webp_size(head: bytes) -> tuple[int, int] | None:
+    chunk = head[12:16]
+    if chunk == b"VP8X":
+        return 1 + int.from_bytes(head[24:27], "little"), 1 + int.from_bytes(head[27:30], "little")
+    if chunk == b"VP8L":
+        bits = struct.unpack_from("<I", head, 21)[0]
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if chunk == b"VP8 ":
+        width, height = struct.unpack_from("<HH", head, 26)
+        return width & 0x3FFF, height & 0x3FFF
+    return None

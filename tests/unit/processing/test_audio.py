@@ -1,0 +1,154 @@
+"""Recordings: any format, rate and channel count becomes mono 16 kHz; lies, bombs and noise are refused."""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import resource
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soxr
+
+from phi4.errors import InvalidMedia, MissingExtra
+from phi4.processing.audio import load_audio
+from phi4.processing.media import DEFAULT_LIMITS
+from phi4.processing.mel import log_mel
+from phi4.testing.media import audio_bytes, chirp, friendly_audio, hostile_audio, m4a_bytes, wav_with_header
+
+HAS_AV = importlib.util.find_spec("av") is not None
+M4A_HEAD = b"\x00\x00\x00\x20ftypM4A \x00\x00\x00\x00" + bytes(100)
+
+
+@pytest.mark.parametrize("name", sorted(friendly_audio()))
+def test_every_format_becomes_half_a_second_at_16_khz(name: str):
+    samples = load_audio(friendly_audio()[name])
+    assert samples.dtype == np.float32
+    assert samples.shape == (8000,)
+    assert 0.2 < samples.std() < 0.4
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 96000])
+def test_any_rate_keeps_pitch_and_length(rate: int):
+    samples = load_audio(audio_bytes(chirp(2.0, rate), rate, subtype="FLOAT"))
+    assert len(samples) == 32000
+    wanted = chirp(2.0, 16000)
+    middle = slice(800, 24000)  # the chirp stays under 1.6 kHz here, inside the band of every rate
+    assert np.abs(samples[middle] - wanted[middle]).max() < 0.01
+
+
+def test_16_khz_is_passed_through_unchanged():
+    samples = chirp(1.0)
+    np.testing.assert_array_equal(load_audio(audio_bytes(samples, 16000, subtype="FLOAT")), samples)
+
+
+def test_resampling_in_blocks_equals_resampling_at_once():
+    samples = np.random.default_rng(0).standard_normal(44100 * 15).astype(np.float32) * 0.1
+    assert len(samples) > 2 * 2**18
+    wanted = soxr.resample(samples, 44100, 16000)
+    found = load_audio(audio_bytes(samples, 44100, subtype="FLOAT"))
+    assert found.shape == wanted.shape
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+def test_telephone_path_gives_8_khz():
+    content = audio_bytes(chirp(1.0, 8000), 8000, subtype="FLOAT")
+    samples = load_audio(content, rate=8000)
+    np.testing.assert_array_equal(samples, chirp(1.0, 8000))
+    assert log_mel(samples, 8000).shape == (98, 80)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 6, 32])
+def test_channels_are_averaged(channels: int):
+    levels = np.linspace(-0.5, 0.9, channels)
+    content = audio_bytes(np.tile(levels, (4000, 1)), 16000, subtype="FLOAT")
+    np.testing.assert_allclose(load_audio(content), levels.mean(), atol=1e-6)
+
+
+def test_stream_of_unstated_length_is_read_to_its_end():
+    samples = (chirp(1.0) * 32767).astype("<i2")
+    content = wav_with_header(samples.tobytes(), claim=0xFFFFFFFF)
+    assert len(load_audio(content)) == 16000
+
+
+@pytest.mark.parametrize("name", sorted(hostile_audio()))
+def test_hostile_recording_is_refused_quickly_in_plain_words(tmp_path: Path, name: str):
+    path = tmp_path / name
+    path.write_bytes(hostile_audio()[name])
+    start, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InvalidMedia) as caught:
+        load_audio(path)
+    message = str(caught.value)
+    assert name in message
+    assert not any(leak in message for leak in ("0x", "<", "Traceback", "BytesIO"))
+    assert time.process_time() - start < 1
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024  # KiB
+
+
+def test_length_limit_is_named_and_comes_from_the_header():
+    limits = replace(DEFAULT_LIMITS, max_audio_s=1.0)
+    assert len(load_audio(audio_bytes(chirp(1.0), 16000), limits=limits)) == 16000
+    with pytest.raises(InvalidMedia, match=r"longer than the limit of 1 s"):
+        load_audio(audio_bytes(chirp(1.1), 16000), limits=limits)
+
+
+def test_header_that_claims_weeks_of_sound_is_refused_as_too_long():
+    with pytest.raises(InvalidMedia, match="longer than the limit of 1800 s"):
+        load_audio(hostile_audio()["lying.flac"])
+
+
+def test_low_rate_bomb_stops_at_the_cap_and_not_at_the_end(tmp_path: Path):
+    # Silence in FLAC: 40 minutes in a few kilobytes a minute; the header is made to say "unknown length".
+    content = bytearray(audio_bytes(np.zeros(8000 * 2400, np.float32), 8000, "FLAC"))
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)
+    assert len(content) < 2_000_000
+    start, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InvalidMedia, match="longer than the limit of 1800 s"):
+        load_audio(bytes(content))
+    cap = 1800 * 16000 * 4
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < (64 * 2**20 + cap) / 1024
+    assert time.process_time() - start < 5
+
+
+def test_running_cap_does_not_trust_the_header():
+    # MPEG audio without a length header: the stream goes on although nothing in front says so.
+    content = audio_bytes(chirp(3.0, 44100), 44100, "MP3", "MPEG_LAYER_III")
+    limits = replace(DEFAULT_LIMITS, max_audio_s=2.0)
+    with pytest.raises(InvalidMedia, match="longer than the limit of 2 s"):
+        load_audio(content + content, limits=limits)
+
+
+@pytest.mark.skipif(HAS_AV, reason="PyAV is installed, so the container is decoded")
+@pytest.mark.parametrize("head", [M4A_HEAD, b"\x1aE\xdf\xa3" + bytes(100)])
+def test_container_without_pyav_names_the_extra(head: bytes):
+    with pytest.raises(MissingExtra, match=r"pip install 'phi4\[video\]'"):
+        load_audio(head)
+
+
+@pytest.mark.skipif(not HAS_AV, reason="needs PyAV")
+def test_m4a_is_decoded_with_pyav():
+    samples = load_audio(m4a_bytes(chirp(1.0, 44100), 44100))
+    assert 16000 <= len(samples) < 18000
+    assert 0.25 < samples[2000:14000].std() < 0.4
+
+
+@pytest.mark.skipif(not HAS_AV, reason="needs PyAV")
+def test_damaged_or_long_container_is_refused():
+    content = m4a_bytes(chirp(1.0, 44100), 44100)
+    with pytest.raises(InvalidMedia, match="not a whole, undamaged MP4 recording"):
+        load_audio(content[: len(content) // 2])
+    with pytest.raises(InvalidMedia, match="longer than the limit"):
+        load_audio(content, limits=replace(DEFAULT_LIMITS, max_audio_s=0.5))
+
+
+def test_data_url_and_path_give_the_same_samples(tmp_path: Path):
+    content = friendly_audio()["stereo.flac"]
+    path = tmp_path / "talk.flac"
+    path.write_bytes(content)
+    url = "data:audio/flac;base64," + base64.b64encode(content).decode()
+    np.testing.assert_array_equal(load_audio(path), load_audio(url))
+    np.testing.assert_array_equal(load_audio(str(path)), load_audio(content))

@@ -1,0 +1,177 @@
+"""Pictures: every mode becomes upright RGB; bombs and damage are refused cheaply and in plain words."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import threading
+import time
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from phi4.errors import InvalidMedia
+from phi4.processing.images import load_image
+from phi4.processing.media import DEFAULT_LIMITS
+from phi4.testing.media import friendly_images, hostile_images, image_bytes, png_with_header, ramp_picture
+
+PIXELS = ramp_picture(40, 24)
+
+
+def decoded(content: bytes) -> np.ndarray:
+    image = load_image(content)
+    assert image.mode == "RGB"
+    return np.asarray(image)
+
+
+@pytest.mark.parametrize("name", sorted(friendly_images()))
+def test_every_format_and_mode_becomes_rgb(name: str):
+    assert decoded(friendly_images()[name]).shape == (24, 40, 3)
+
+
+@pytest.mark.parametrize("name", ["rgb.png", "alpha.png", "lossless.webp"])
+def test_lossless_formats_keep_every_pixel(name: str):
+    np.testing.assert_array_equal(decoded(friendly_images()[name]), PIXELS)
+
+
+def test_jpeg_stays_close_to_the_picture():
+    grey = np.full((24, 40, 3), 99, np.uint8)
+    assert np.abs(decoded(image_bytes("JPEG", grey)).astype(int) - 99).max() <= 2
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_tag_is_followed(orientation: int):
+    upright = np.zeros((24, 40, 3), np.uint8)
+    upright[:8, :8] = 200  # a mark in the upper left corner, and a half mark to its right
+    upright[:8, 8:16] = 100
+    stored = {
+        1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1],
+        5: upright.transpose(1, 0, 2), 6: np.rot90(upright), 7: np.rot90(upright, 2).transpose(1, 0, 2),
+        8: np.rot90(upright, -1),
+    }[orientation]  # fmt: skip
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for format_id in ("PNG", "JPEG", "WEBP"):
+        options = (
+            {"lossless": True} if format_id == "WEBP" else {"quality": 100} if format_id == "JPEG" else {}
+        )
+        content = image_bytes(format_id, np.ascontiguousarray(stored), exif=exif.tobytes(), **options)
+        assert np.abs(decoded(content).astype(int) - upright).max() <= 4, format_id
+
+
+def test_transparency_is_laid_on_white():
+    layers = np.zeros((24, 40, 4), np.uint8)
+    layers[:, :20] = (255, 0, 0, 255)
+    layers[:, 20:] = (0, 0, 0, 0)
+    layers[0, 0] = (0, 0, 0, 128)
+    for format_id in ("PNG", "WEBP"):
+        options = {"lossless": True} if format_id == "WEBP" else {}
+        pixels = decoded(image_bytes(format_id, layers, **options))
+        assert pixels[5, 5].tolist() == [255, 0, 0]
+        assert pixels[5, 30].tolist() == [255, 255, 255]
+        assert abs(int(pixels[0, 0, 0]) - 127) <= 1
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "RGB"])
+def test_transparent_colour_of_a_file_without_alpha_becomes_white(mode: str):
+    picture = Image.fromarray(np.zeros((24, 40, 3), np.uint8)).convert(mode)
+    key = (0, 0, 0) if mode == "RGB" else 0
+    assert decoded(image_bytes("PNG", picture, transparency=key)).min() == 255
+    assert decoded(image_bytes("PNG", picture)).max() == 0
+
+
+def test_sixteen_bit_grey_keeps_its_upper_byte():
+    levels = np.linspace(0, 65535, 24 * 40).astype(np.uint16).reshape(24, 40)
+    pixels = decoded(image_bytes("PNG", Image.fromarray(levels)))
+    np.testing.assert_array_equal(pixels[:, :, 1], levels >> 8)
+
+
+def test_animation_gives_its_first_frame():
+    frames = [Image.new("RGB", (40, 24), colour) for colour in ("red", "green", "blue")]
+    for format_id in ("GIF", "WEBP", "PNG"):
+        content = image_bytes(format_id, frames[0], save_all=True, append_images=frames[1:])
+        assert abs(decoded(content)[5, 5].astype(int) - (255, 0, 0)).max() <= 3, format_id
+
+
+@pytest.mark.parametrize("name", sorted(hostile_images()))
+def test_hostile_picture_is_refused_quickly_in_plain_words(tmp_path: Path, name: str):
+    path = tmp_path / name
+    path.write_bytes(hostile_images()[name])
+    start, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InvalidMedia) as caught:
+        load_image(path)
+    message = str(caught.value)
+    assert name in message
+    assert not any(leak in message for leak in ("0x", "<", "Traceback", "BytesIO"))
+    assert time.process_time() - start < 1
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024  # KiB
+
+
+def test_200_megapixels_are_refused_from_the_header_with_the_limit():
+    content = png_with_header(20_000, 10_000)
+    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InvalidMedia, match=r"20000 x 10000 pixels, over the limit of 67,108,864 pixels"):
+        load_image(content)
+    assert time.perf_counter() - start < 0.1
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 4 * 1024
+
+
+def test_smaller_limits_apply_to_the_header():
+    limits = replace(DEFAULT_LIMITS, max_image_px=40 * 24 - 1)
+    with pytest.raises(InvalidMedia, match="over the limit of 959 pixels"):
+        load_image(friendly_images()["rgb.png"], limits=limits)
+    with pytest.raises(InvalidMedia, match="over the limit of 39 a side"):
+        load_image(friendly_images()["rgb.png"], limits=replace(DEFAULT_LIMITS, max_image_side_px=39))
+
+
+@pytest.mark.parametrize("name", sorted(friendly_images()))
+def test_cut_picture_is_refused_unless_all_its_pixels_are_there(name: str):
+    content = friendly_images()[name]
+    whole = decoded(content)
+    refused = 0
+    for length in range(0, len(content), 16):
+        try:
+            np.testing.assert_array_equal(decoded(content[:length]), whole)
+        except InvalidMedia:
+            refused += 1
+    assert refused >= 0.7 * (len(content) // 16)
+
+
+def test_damaged_metadata_is_refused_although_warnings_are_ignored():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(InvalidMedia, match="undamaged JPEG"):
+            load_image(hostile_images()["broken_exif.jpg"])
+
+
+def test_warning_filters_survive_threads():
+    filters, interval = warnings.filters, sys.getswitchinterval()
+    before = list(filters)
+    contents = [*friendly_images().values(), hostile_images()["broken_exif.jpg"]] * 40
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        for content in contents:
+            try:
+                load_image(content)
+            except InvalidMedia:
+                continue
+            except BaseException as error:
+                failures.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    sys.setswitchinterval(1e-6)  # threads meet inside the guarded part, not once in a thousand runs
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not failures
+    assert warnings.filters is filters
+    assert list(filters) == before
