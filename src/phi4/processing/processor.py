@@ -1,0 +1,240 @@
+"""The processor: a conversation becomes one `ModelInputs` row.
+
+It renders the chat, opens and prepares media, and replaces each placeholder by as many as its medium
+takes positions. The row is built from slices in one pass, so work is linear in tokens and media, and
+the number of placeholders always has to equal the number of media.
+
+Left out on purpose: padding and batches (the runner's), and room for the answer (the engine's).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL.Image import Image
+
+from phi4.configs import Phi4Config
+from phi4.errors import ContextOverflow, InvalidArtifact, InvalidMedia, InvalidRequest
+from phi4.processing.audio import load_audio
+from phi4.processing.chat import ChatRenderer, Placement, RenderedChat
+from phi4.processing.images import load_image
+from phi4.processing.media import DEFAULT_LIMITS, MediaLimits
+from phi4.processing.mel import audio_arrays
+from phi4.processing.messages import parse_messages
+from phi4.processing.tiles import tile_image
+from phi4.processing.tokenizer import ModelTokens, Phi4Tokenizer
+from phi4.shapes import AnyArray, BoolArray, FloatArray, IntArray
+from phi4.types import (
+    AudioArrays,
+    AudioSource,
+    ImageArrays,
+    ImagePart,
+    ImageSource,
+    MediaSpan,
+    Message,
+    ModelInputs,
+    ToolSpec,
+)
+
+
+class Processor:
+    """Turns conversations into rows for one model.
+
+    Attributes:
+        config: The model's config.
+        tokenizer: Its tokenizer.
+        renderer: The chat renderer.
+    """
+
+    def __init__(
+        self,
+        config: Phi4Config,
+        tokenizer: Phi4Tokenizer,
+        *,
+        limits: MediaLimits = DEFAULT_LIMITS,
+        allow_remote: bool = False,
+        allow_files: bool = True,
+    ) -> None:
+        """Combine a config and a tokenizer.
+
+        Args:
+            config: The model's config.
+            tokenizer: Its tokenizer.
+            limits: What a medium may cost.
+            allow_remote: See `open_media`.
+            allow_files: False where messages come from a stranger; see `open_media`.
+
+        Raises:
+            InvalidArtifact: The tokenizer has ids beyond the model's vocabulary.
+        """
+        if tokenizer.vocab_size > config.decoder.vocab_size:
+            raise InvalidArtifact(
+                f"the tokenizer has ids up to {tokenizer.vocab_size - 1} but the model's vocab_size is "
+                f"{config.decoder.vocab_size}; check that config.json and tokenizer.json belong together"
+            )
+        self.config = config
+        self.tokenizer = tokenizer
+        self.renderer = ChatRenderer(tokenizer)
+        self._opening: dict[str, Any] = {
+            "allow_remote": allow_remote,
+            "allow_files": allow_files,
+            "limits": limits,
+        }
+
+    def prepare(
+        self,
+        messages: Sequence[Message | Mapping[str, Any]],
+        tools: Sequence[ToolSpec | Mapping[str, Any]] = (),
+        max_crops: int | None = None,
+        placement: Placement = "inline",
+    ) -> ModelInputs:
+        """Prepare a prompt that ends where the assistant begins to speak.
+
+        Args:
+            messages: The conversation.
+            tools: Functions the model may call.
+            max_crops: Local crops a picture may use, fewer = fewer tokens; None = the config's.
+            placement: Where media stand in their message, see `ChatRenderer.render`.
+
+        Raises:
+            InvalidRequest: The conversation is malformed, or the model has no such modality.
+            InvalidMedia: A medium is missing, broken, of an unknown format or over a limit.
+            ContextOverflow: The row is longer than the model's context.
+        """
+        chat = self.renderer.render(parse_messages(messages), tools, True, placement)
+        return self._fill(chat, max_crops)
+
+    def prepare_training(
+        self,
+        messages: Sequence[Message | Mapping[str, Any]],
+        tools: Sequence[ToolSpec | Mapping[str, Any]] = (),
+        max_crops: int | None = None,
+        placement: Placement = "inline",
+    ) -> ModelInputs:
+        """Prepare a finished conversation for training; `loss_mask` marks what assistants say.
+
+        True at position t means token t is a target (predicted from the tokens before it). Arguments and
+        errors are those of `prepare`.
+
+        Raises:
+            InvalidRequest: Also when no assistant turn is there to learn from.
+        """
+        chat = self.renderer.render(parse_messages(messages), tools, False, placement)
+        if not chat.loss_spans:
+            raise InvalidRequest("no assistant message to learn from; end the conversation with one")
+        inputs = self._fill(chat, max_crops)
+        return replace(inputs, loss_mask=_loss_mask(chat, inputs.spans, len(inputs.token_ids)))
+
+    def _fill(self, chat: RenderedChat, max_crops: int | None) -> ModelInputs:
+        self._check_length(len(chat.token_ids))
+        images: list[ImageArrays] = []
+        audios: list[AudioArrays] = []
+        for slot in chat.media:
+            if isinstance(slot.part, ImagePart):
+                images.append(self._image(slot.part.source, max_crops))
+            else:
+                audios.append(self._audio(slot.part.source))
+        # Before anything of that length is built; each placeholder id is already counted once.
+        grown = sum(image.num_tokens - 1 for image in images) + sum(audio.num_tokens - 1 for audio in audios)
+        self._check_length(len(chat.token_ids) + grown)
+        return expand_placeholders(chat.token_ids, images, audios, self.tokenizer.tokens)
+
+    def _check_length(self, num_tokens: int) -> None:
+        limit = self.config.decoder.max_position_embeddings
+        if num_tokens > limit:
+            raise ContextOverflow(
+                f"the prompt takes {num_tokens} tokens but the model's context is {limit}; shorten the "
+                "conversation, give fewer or smaller media, or lower max_crops"
+            )
+
+    def _image(self, source: ImageSource, max_crops: int | None) -> ImageArrays:
+        if self.config.vision is None:
+            raise InvalidRequest("this model takes no pictures; use a multimodal one")
+        if isinstance(source, ImageArrays):
+            return source
+        if isinstance(source, str | bytes | Path):
+            picture: Image | AnyArray = load_image(source, **self._opening)
+        elif isinstance(source, np.ndarray):
+            picture = source
+        else:
+            picture = source.convert("RGB")
+        return tile_image(picture, self.config.vision, max_crops)
+
+    def _audio(self, source: AudioSource) -> AudioArrays:
+        if self.config.speech is None:
+            raise InvalidRequest("this model takes no recordings; use a multimodal one")
+        if isinstance(source, AudioArrays):
+            return source
+        samples = _samples(source) if isinstance(source, np.ndarray) else load_audio(source, **self._opening)
+        return audio_arrays(samples, self.config.speech)
+
+
+def _samples(samples: AnyArray) -> FloatArray:
+    if samples.ndim != 1 or samples.dtype.kind != "f":
+        raise InvalidMedia(
+            f"samples have shape {list(samples.shape)} and type {samples.dtype}; give [samples] float32 in "
+            "[-1, 1], mono, 16 kHz"
+        )
+    return np.asarray(samples, dtype=np.float32)
+
+
+def expand_placeholders(
+    token_ids: Sequence[int],
+    images: Sequence[ImageArrays],
+    audios: Sequence[AudioArrays],
+    tokens: ModelTokens,
+) -> ModelInputs:
+    """Replace each placeholder by as many as its medium takes positions; the k-th pairs with the k-th.
+
+    Args:
+        token_ids: Ids with one placeholder for each medium.
+        images: Pictures in order of appearance.
+        audios: Recordings in order of appearance.
+        tokens: Gives the placeholder ids.
+
+    Raises:
+        InvalidRequest: The number of placeholders differs from the number of media.
+    """
+    row = np.asarray(token_ids, dtype=np.int64)  # [T before expansion]
+    counts = np.ones(len(row), dtype=np.int64)
+    found = [
+        *_pair(row, "image", tokens.image, [image.num_tokens for image in images]),
+        *_pair(row, "audio", tokens.audio, [audio.num_tokens for audio in audios]),
+    ]
+    for position, span in found:
+        counts[position] = span.length
+    starts = np.cumsum(counts) - counts
+    spans = tuple(
+        replace(span, start=int(starts[at])) for at, span in sorted(found, key=lambda item: item[0])
+    )
+    return ModelInputs(np.repeat(row, counts), tuple(images), tuple(audios), spans)
+
+
+def _pair(
+    row: IntArray, kind: Literal["image", "audio"], placeholder: int | None, lengths: Sequence[int]
+) -> list[tuple[int, MediaSpan]]:
+    """Placeholder positions of one kind with the media they stand for, in order."""
+    # Ids are never negative, so without a placeholder token nothing is found.
+    positions = np.flatnonzero(row == (-1 if placeholder is None else placeholder)).tolist()
+    if len(positions) != len(lengths):
+        raise InvalidRequest(
+            f"the prompt has {len(positions)} {kind} placeholders but {len(lengths)} media of that kind were "
+            "given; give exactly one medium for each placeholder"
+        )
+    spans = [MediaSpan(kind, index, 0, length) for index, length in enumerate(lengths)]
+    return list(zip(positions, spans, strict=True))
+
+
+def _loss_mask(chat: RenderedChat, spans: Sequence[MediaSpan], num_tokens: int) -> BoolArray:
+    """Mark the loss spans, moved by what the media before them have grown."""
+    positions = np.array([slot.position for slot in chat.media], dtype=np.int64)
+    growth = np.cumsum([0, *(span.length - 1 for span in spans)])
+    mask = np.zeros(num_tokens, dtype=np.bool_)
+    for start, end in chat.loss_spans:  # assistant turns hold no media, so start and end move alike
+        shift = int(growth[np.searchsorted(positions, start)])
+        mask[start + shift : end + shift] = True
+    return mask
