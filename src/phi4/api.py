@@ -1,0 +1,273 @@
+"""The front door: `load` a model, then chat, stream, transcribe, translate, score.
+
+    model = phi4.load("nano")
+    print(model.chat("What does it say?", images="sign.png").text)
+
+Messages are a plain string or OpenAI-style dictionaries; results are typed. Everything below goes
+through one `Generator`, so what holds for it (sharing steps, cancelling, timing) holds here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, get_args
+
+from phi4.checkpoint import load_adapter, open_checkpoint, resolve_model
+from phi4.configs import Phi4Config, RopePolicy
+from phi4.engine.generator import Generator, TargetScores
+from phi4.engine.request import Request
+from phi4.engine.runner import RunnerInfo
+from phi4.errors import InvalidRequest
+from phi4.processing.messages import parse_messages
+from phi4.processing.processor import Processor
+from phi4.processing.prompts import transcribe_message, translate_message
+from phi4.processing.tokenizer import Phi4Tokenizer
+from phi4.processing.tools import normalise_tools
+from phi4.registry import open_runner
+from phi4.types import (
+    AudioSource,
+    Completion,
+    Delta,
+    ImageSource,
+    Message,
+    Modality,
+    SamplingParams,
+    ToolSpec,
+)
+
+Conversation = str | Sequence[Message | Mapping[str, Any]]
+"""A question, or the turns so far as dictionaries with role and content."""
+
+
+def load(
+    name: str | Path = "nano",
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    modalities: Sequence[Modality] | None = None,
+    rope_policy: RopePolicy = "reference",
+    attention: str | None = None,
+    adapter: str | Path | None = None,
+    runner: str = "torch",
+) -> Phi4:
+    """Load a model.
+
+    Args:
+        name: "nano" (built in), a directory in any released layout, or a hub id, perhaps with `@revision`.
+        device: As torch spells it; None = a GPU where there is one.
+        dtype: "float32", "bfloat16" or "float16"; None = float32 for a small model, else bfloat16.
+        modalities: Parts to load now, and no others; None = text now, encoders and adapters on first use.
+        rope_policy: "reference" prefills a row again when it crosses the LongRoPE boundary, as the reference
+            implementation does; "pin" decides once per request; "short" never changes.
+        attention: "sdpa", "eager" or "flash"; None = the best the device supports.
+        adapter: Directory of a LoRA of your own (PEFT layout), added to each request's modality adapter.
+        runner: Backend, see `phi4.registry`.
+
+    Raises:
+        ModelNotFound: Nothing of that name.
+        InvalidArtifact: Its files are broken, hostile or do not fit each other.
+        InvalidRequest: An option that cannot be had.
+        MissingExtra: The backend is not installed.
+    """
+    parts = _parts(modalities)
+    checkpoint = open_checkpoint(resolve_model(name, parts), parts)
+    tokenizer = Phi4Tokenizer.load(checkpoint.path, checkpoint.config.decoder.vocab_size)
+    own = None if adapter is None else load_adapter(adapter, checkpoint.config)
+    backend = open_runner(
+        runner, checkpoint, modalities=parts, device=device, dtype=dtype, attention=attention, adapter=own
+    )
+    generator = Generator(
+        backend,
+        Processor(checkpoint.config, tokenizer),
+        tokenizer,
+        rope_policy=rope_policy,
+        user_adapter=None if own is None else own.config.name,
+    )
+    return Phi4(generator, checkpoint.path)
+
+
+def _parts(modalities: Sequence[Modality] | None) -> tuple[Modality, ...] | None:
+    if modalities is None:
+        return None
+    valid = get_args(Modality)
+    wrong = [part for part in modalities if part not in valid]
+    if wrong or isinstance(modalities, str):
+        raise InvalidRequest(f"modalities = {modalities!r}: give a list of {', '.join(valid)}")
+    return tuple(part for part in valid if part == "text" or part in modalities)
+
+
+class Phi4:
+    """A loaded model. Used by one thread at a time.
+
+    Args:
+        generator: Runner, processor and tokenizer put together.
+        path: Where the weights came from.
+    """
+
+    def __init__(self, generator: Generator, path: Path | None = None) -> None:
+        self.generator = generator
+        self.path = path
+
+    @property
+    def config(self) -> Phi4Config:
+        """What the model is."""
+        return self.generator.processor.config
+
+    @property
+    def tokenizer(self) -> Phi4Tokenizer:
+        """Its tokenizer."""
+        return self.generator.tokenizer
+
+    @property
+    def info(self) -> RunnerInfo:
+        """Device, arithmetic, attention, limits."""
+        return self.generator.runner.info
+
+    def chat(
+        self,
+        messages: Conversation,
+        images: ImageSource | Sequence[ImageSource] = (),
+        audio: AudioSource | Sequence[AudioSource] = (),
+        tools: Sequence[ToolSpec | Mapping[str, Any]] = (),
+        *,
+        sampling: SamplingParams | None = None,
+        **options: Any,
+    ) -> Completion:
+        """Answer a conversation.
+
+        Args:
+            messages: A question, or the turns so far.
+            images: Pictures (one or several) to put before the last user message.
+            audio: Recordings (one or several) to put there, after the pictures.
+            tools: Functions the model may call, in JSON-schema form or the model card's short form.
+            sampling: How to draw; None = greedy.
+            options: Single fields of `SamplingParams`, such as `temperature=0.7`; they win over `sampling`.
+
+        Raises:
+            InvalidRequest: The conversation or an option is malformed.
+            InvalidMedia: A picture or a recording cannot be used.
+            ContextOverflow: The prompt with its answer is too long.
+            OutOfMemory: No room for the sequence.
+        """
+        return self.generator.generate([self._request(messages, images, audio, tools, sampling, options)])[0]
+
+    def stream(
+        self,
+        messages: Conversation,
+        images: ImageSource | Sequence[ImageSource] = (),
+        audio: AudioSource | Sequence[AudioSource] = (),
+        tools: Sequence[ToolSpec | Mapping[str, Any]] = (),
+        *,
+        sampling: SamplingParams | None = None,
+        **options: Any,
+    ) -> Iterator[Delta]:
+        """As `chat`, piece by piece; the last piece carries the `Completion`. Closing the iterator cancels.
+
+        Raises:
+            InvalidRequest: As `chat`, at once and not when the first piece is asked for.
+        """
+        return self.generator.stream(self._request(messages, images, audio, tools, sampling, options))
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """Answer many requests together; see `Generator.generate`."""
+        return self.generator.generate(requests)
+
+    def transcribe(
+        self, audio: AudioSource, *, sampling: SamplingParams | None = None, **options: Any
+    ) -> Completion:
+        """Write down what a recording says.
+
+        Raises:
+            InvalidRequest: As `chat`.
+        """
+        return self.chat([transcribe_message(audio)], sampling=sampling, **options)
+
+    def translate(
+        self,
+        audio: AudioSource,
+        to: str,
+        *,
+        with_transcript: bool = False,
+        sampling: SamplingParams | None = None,
+        **options: Any,
+    ) -> Completion:
+        """Translate what a recording says.
+
+        Args:
+            audio: The recording.
+            to: Target language, by English name or ISO 639-1 code.
+            with_transcript: Let the model write the transcript first; take the answer apart with
+                `phi4.processing.prompts.split_translation`.
+            sampling: As in `chat`.
+            options: As in `chat`.
+
+        Raises:
+            InvalidRequest: Unknown language, or as `chat`.
+        """
+        return self.chat([translate_message(audio, to, with_transcript)], sampling=sampling, **options)
+
+    def score(
+        self,
+        prompt: Conversation,
+        target: str,
+        images: ImageSource | Sequence[ImageSource] = (),
+        audio: AudioSource | Sequence[AudioSource] = (),
+        *,
+        with_end: bool = False,
+    ) -> TargetScores:
+        """Log-probabilities of `target` as the answer to `prompt`, computed in chunks.
+
+        Args:
+            prompt: As `messages` in `chat`.
+            target: The answer to judge.
+            images: As in `chat`.
+            audio: As in `chat`.
+            with_end: Also judge the end-of-turn token.
+
+        Raises:
+            InvalidRequest: As `chat`; or the target is empty.
+        """
+        request = Request(_messages(prompt, images, audio))
+        return self.generator.score(request, target, with_end=with_end)
+
+    def _request(
+        self,
+        messages: Conversation,
+        images: ImageSource | Sequence[ImageSource],
+        audio: AudioSource | Sequence[AudioSource],
+        tools: Sequence[ToolSpec | Mapping[str, Any]],
+        sampling: SamplingParams | None,
+        options: Mapping[str, Any],
+    ) -> Request:
+        specs = normalise_tools(tools)
+        params = _sampling(sampling, options)
+        parsed = _messages(messages, images, audio)
+        inputs = self.generator.processor.prepare(parsed, tools=specs)
+        if sampling is None and "max_new_tokens" not in options:
+            # The default limit gives way to a long prompt; one the caller chose does not.
+            room = self.info.max_context_tokens - len(inputs.token_ids)
+            params = replace(params, max_new_tokens=max(1, min(params.max_new_tokens, room)))
+        return Request(parsed, specs, params, inputs)
+
+
+def _messages(
+    messages: Conversation,
+    images: ImageSource | Sequence[ImageSource],
+    audio: AudioSource | Sequence[AudioSource],
+) -> tuple[Message, ...]:
+    turns = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
+    return parse_messages(turns, images, audio)
+
+
+def _sampling(sampling: SamplingParams | None, options: Mapping[str, Any]) -> SamplingParams:
+    known = [field.name for field in fields(SamplingParams)]
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise InvalidRequest(f"no option named {unknown[0]!r}; sampling options are {', '.join(known)}")
+    changes = dict(options)
+    stop = changes.get("stop")
+    if stop is not None:
+        changes["stop"] = (stop,) if isinstance(stop, str) else tuple(stop)
+    return replace(sampling or SamplingParams(), **changes)

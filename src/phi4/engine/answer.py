@@ -1,0 +1,79 @@
+"""From drawn tokens to what the caller sees: text without control tokens, tool calls, the reason for the end.
+
+One `Answer` per request strings small parts together, in this order: stop tokens and length limit,
+incremental detokenizer, stop strings, tool-call parser. Streaming and non-streaming callers get the
+same text because both read it from here.
+"""
+
+from __future__ import annotations
+
+from phi4.engine.stop import StopStrings, StopTokens
+from phi4.processing.tokenizer import Phi4Tokenizer
+from phi4.processing.tool_parser import ToolCallParser, join_events
+from phi4.types import Completion, FinishReason, Timing, ToolCall, Usage
+
+
+class Answer:
+    """Text, calls and end of one answer.
+
+    Args:
+        tokenizer: Turns ids into text and names the stop ids.
+        stop: The caller's stop strings.
+        max_new_tokens: Length limit, stop token included.
+        tool_names: Functions the prompt offered. Without any the answer is not searched: JSON stays text.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Phi4Tokenizer,
+        stop: tuple[str, ...],
+        max_new_tokens: int,
+        tool_names: tuple[str, ...] = (),
+    ) -> None:
+        self._tokens = StopTokens(tokenizer.tokens.stop_ids, max_new_tokens)
+        self._strings = StopStrings(stop)
+        self._detokenizer = tokenizer.detokenizer()
+        self._silent: frozenset[int] = frozenset() if tool_names else tokenizer.control_ids
+        self._parser = ToolCallParser(tool_names) if tool_names else None
+        self._text: list[str] = []
+        self._calls: list[ToolCall] = []
+        self._reason: FinishReason | None = None
+        self._num_tokens = 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether the answer has ended."""
+        return self._reason is not None
+
+    def push(self, token_id: int) -> tuple[str, tuple[ToolCall, ...]]:
+        """Add one drawn token; returns the text and the calls that are certain now."""
+        assert self._reason is None, "the answer has ended"
+        self._num_tokens += 1
+        self._reason = self._tokens.check(token_id, self._num_tokens)
+        text = ""
+        if self._reason != "stop" and token_id not in self._silent:
+            text = self._strings.push(self._detokenizer.push([token_id]))
+        if self.finished and not self._strings.stopped:
+            text += self._strings.push(self._detokenizer.flush()) + self._strings.flush()
+        if self._strings.stopped:
+            self._reason = "stop"
+        return self._show(text)
+
+    def _show(self, text: str) -> tuple[str, tuple[ToolCall, ...]]:
+        calls: tuple[ToolCall, ...] = ()
+        if self._parser is not None:
+            events = self._parser.push(text)
+            found = join_events([*events, *(self._parser.flush() if self.finished else ())])
+            text, calls = found.text, found.calls
+        self._text.append(text)
+        self._calls += calls
+        return text, calls
+
+    def completion(
+        self, token_ids: tuple[int, ...], usage: Usage, timing: Timing, adapters: tuple[str, ...]
+    ) -> Completion:
+        """The answer as it stands; one that has not ended counts as cancelled."""
+        reason: FinishReason = self._reason or "cancelled"
+        if reason == "stop" and self._calls:
+            reason = "tool_calls"
+        return Completion("".join(self._text), token_ids, tuple(self._calls), reason, usage, timing, adapters)

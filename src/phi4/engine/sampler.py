@@ -1,0 +1,110 @@
+"""The reference sampler in numpy: what every runner's draw must equal, token for token.
+
+A draw is a pure function of (logits, parameters, position). Randomness comes from a counter-based
+generator keyed by (seed, position), so the same request gives the same tokens in any batch, any
+chunking and after any re-prefill. Ties go to the lower token id everywhere.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from phi4.engine.runner import PackedSampling
+from phi4.errors import InvalidRequest
+from phi4.shapes import AnyArray, BoolArray, FloatArray, IntArray
+from phi4.types import SamplingParams
+
+MAX_TEMPERATURE = 2.0
+
+
+def uniform(seed: int, position: int) -> float:
+    """The random number in [0, 1) of the draw at `position` of a request with `seed`.
+
+    The top 53 bits of the first output of Philox4x64-10 with key (seed, 0) and counter `position`.
+
+    Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011; `numpy.random.Philox`.
+    """
+    bits = int(np.random.Philox(key=seed, counter=position).random_raw())
+    return (bits >> 11) * 2.0**-53
+
+
+def pack(params: SamplingParams, fresh_seed: int) -> PackedSampling:
+    """Check a user's parameters and turn them into a runner's numbers.
+
+    Args:
+        params: As the caller gave them.
+        fresh_seed: Taken when `params.seed` is None.
+
+    Raises:
+        InvalidRequest: A parameter is out of range.
+    """
+    if not 0.0 <= params.temperature <= MAX_TEMPERATURE:
+        raise InvalidRequest(
+            f"temperature is {params.temperature}; give a number from 0 to {MAX_TEMPERATURE:g}"
+        )
+    if not 0.0 < params.top_p <= 1.0:
+        raise InvalidRequest(f"top_p is {params.top_p}; give a number above 0 and at most 1")
+    if params.top_k < 0:
+        raise InvalidRequest(f"top_k is {params.top_k}; give 0 (all tokens) or a positive number")
+    if params.max_new_tokens < 1:
+        raise InvalidRequest(f"max_new_tokens is {params.max_new_tokens}; give at least 1")
+    if params.seed is not None and not 0 <= params.seed < 2**64:
+        raise InvalidRequest(f"seed is {params.seed}; give an integer from 0 to 2**64 - 1")
+    seed = fresh_seed if params.seed is None else params.seed
+    return PackedSampling(params.temperature, params.top_k, params.top_p, seed)
+
+
+def draw(
+    logits: FloatArray, sampling: PackedSampling, position: int, allowed: BoolArray | None = None
+) -> int:
+    """Draw one token.
+
+    Forbidden tokens get -inf. Greedy takes the largest logit. Otherwise tokens are ranked by logit and the
+    `top_k` first stay; of those the shortest run stays whose probability (of the softmax over the tokens
+    still there, at `temperature`, in float64) reaches `top_p`; drawn is the first token at which the running
+    sum of probability passes `uniform(seed, position)` times the sum of the run.
+
+    Args:
+        logits: `[V]`, finite.
+        sampling: Packed parameters.
+        position: Place in the sequence where the drawn token will stand.
+        allowed: `[V]`, True = may be drawn; None = all. At least one must be allowed.
+    """
+    scores = np.asarray(logits, np.float32)
+    if allowed is not None:
+        assert allowed.any(), "a mask that allows no token cannot be drawn from"
+        scores = np.where(allowed, scores, np.float32(-np.inf))
+    if sampling.temperature == 0.0:
+        return int(np.argmax(scores))
+    ranked = np.argsort(-scores, kind="stable")  # [V], stable: equal logits stay in order of id
+    if sampling.top_k:
+        ranked = ranked[: sampling.top_k]
+    best = scores[ranked].astype(np.float64)
+    running = np.cumsum(np.exp((best - best[0]) / sampling.temperature))  # [kept], unnormalised
+    kept = nucleus(running, sampling.top_p)
+    mass = running[kept - 1]
+    chosen = np.searchsorted(running[:kept], uniform(sampling.seed, position) * mass, side="right")
+    last = np.searchsorted(
+        running[:kept], mass, side="left"
+    )  # rounding must not reach tokens of probability 0
+    return int(ranked[min(int(chosen), int(last))])
+
+
+def nucleus(running: AnyArray, top_p: float) -> int:
+    """How many of the ranked tokens stay: the fewest whose `running` sum reaches `top_p` of the whole."""
+    if top_p >= 1.0:
+        return len(running)
+    return min(int(np.searchsorted(running, top_p * running[-1], side="left")) + 1, len(running))
+
+
+def log_softmax(logits: FloatArray) -> FloatArray:
+    """Natural log-probabilities `[..., V]` of the model's own distribution, in float32."""
+    shifted = np.asarray(logits, np.float32) - np.max(logits, axis=-1, keepdims=True)
+    total = np.log(np.sum(np.exp(shifted), axis=-1, keepdims=True))
+    return np.asarray(shifted - total, np.float32)
+
+
+def top_candidates(logprobs: FloatArray, num_top: int) -> tuple[IntArray, FloatArray]:
+    """The `num_top` best of `[V]` log-probabilities: ids and values, best first, ties by lower id."""
+    ids = np.argsort(-logprobs, kind="stable")[:num_top].astype(np.int64)
+    return ids, logprobs[ids]

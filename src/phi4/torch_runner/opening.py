@@ -1,0 +1,91 @@
+"""From a checkpoint to a `TorchRunner`: device, arithmetic, and what is loaded now or on first use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from phi4.checkpoint import Checkpoint, LoadedAdapter, adapters_for
+from phi4.engine.runner import ModelRunner
+from phi4.errors import InvalidRequest
+from phi4.model import build_model, load_adapter
+from phi4.shapes import AnyArray
+from phi4.torch_runner.runner import LazyWeights, TorchRunner
+from phi4.types import Modality
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+SMALL_MODEL_BYTES = 1 << 30
+"""Weights below this are computed in fp32: nothing is gained by rounding a model this small."""
+
+
+def open_torch_runner(
+    checkpoint: Checkpoint,
+    *,
+    modalities: Sequence[Modality] | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    attention: str | None = None,
+    adapter: LoadedAdapter | None = None,
+) -> ModelRunner:
+    """Load a model and serve it.
+
+    Args:
+        checkpoint: An open model directory.
+        modalities: Parts to load now, nothing later; None = text now, encoders and adapters on first use.
+        device: As torch spells it; None = CUDA where there is a usable GPU, else CPU.
+        dtype: Arithmetic; None = fp32 for a small model, else bf16.
+        attention: "sdpa", "eager" or "flash"; None = flash where installed and supported, else sdpa.
+        adapter: The user's own adapter, loaded now.
+
+    Raises:
+        InvalidRequest: An option that cannot be had here.
+        CheckpointMismatch: Tensors are missing or misshapen.
+    """
+    config = checkpoint.config
+    chosen = _device(device)
+    parts: tuple[Modality, ...] = ("text",) if modalities is None else tuple(modalities)
+
+    def read(name: str) -> AnyArray:
+        if name not in checkpoint.entries:
+            raise KeyError(name)
+        return checkpoint.read(name)
+
+    model = build_model(
+        config,
+        read,
+        parts,
+        [] if modalities is None else adapters_for(config, parts),
+        _dtype(dtype, checkpoint),
+        chosen,
+        attention,
+    )
+    if adapter is not None:
+        load_adapter(model, adapter.config, adapter.tensors.__getitem__)
+    if modalities is not None:
+        return TorchRunner(model)
+    return TorchRunner(model, lazy=LazyWeights(read, config.modalities, config.adapters))
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise InvalidRequest(
+            f"device {name!r} cannot be used here ({reason}); use 'cpu' or leave it out"
+        ) from None
+    return device
+
+
+def _dtype(name: str | None, checkpoint: Checkpoint) -> torch.dtype:
+    if name is None:
+        small = checkpoint.nbytes() < SMALL_MODEL_BYTES
+        return torch.float32 if small else torch.bfloat16
+    if name not in DTYPES:
+        raise InvalidRequest(f"dtype {name!r} is unknown; choose one of {', '.join(DTYPES)}")
+    return DTYPES[name]

@@ -1,0 +1,101 @@
+"""Claims about the reference sampler, checked against plain probability."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from phi4.engine.runner import PackedSampling
+from phi4.engine.sampler import draw, log_softmax, pack, top_candidates, uniform
+from phi4.errors import InvalidRequest
+from phi4.types import SamplingParams
+
+LOGITS = np.array([0.5, 2.0, 2.0, -1.0, 1.0], np.float32)
+
+
+def test_greedy_takes_the_lower_id_of_a_tie() -> None:
+    assert draw(LOGITS, PackedSampling(), position=3) == 1
+
+
+def test_greedy_respects_the_mask() -> None:
+    allowed = np.array([True, False, False, True, False])
+    assert draw(LOGITS, PackedSampling(), 0, allowed) == 0
+
+
+def test_top_k_one_is_greedy_at_any_temperature_and_seed() -> None:
+    drawn = {draw(LOGITS, PackedSampling(2.0, 1, 1.0, seed), 7) for seed in range(50)}
+    assert drawn == {1}
+
+
+def test_top_k_keeps_exactly_the_k_best() -> None:
+    drawn = {draw(LOGITS, PackedSampling(2.0, 3, 1.0, seed), 7) for seed in range(300)}
+    assert drawn == {1, 2, 4}
+
+
+def test_top_p_keeps_the_shortest_run_that_reaches_it() -> None:
+    logits = np.log(np.array([0.5, 0.3, 0.15, 0.05], np.float32))
+    drawn = {draw(logits, PackedSampling(1.0, 0, 0.7, seed), 1) for seed in range(300)}
+    assert drawn == {0, 1}
+
+
+def test_a_tiny_top_p_keeps_one_token() -> None:
+    assert {draw(LOGITS, PackedSampling(1.0, 0, 1e-9, seed), 1) for seed in range(50)} == {1}
+
+
+def test_frequencies_follow_the_softmax_at_the_temperature() -> None:
+    logits = np.array([0.0, 1.0, 2.0], np.float32)
+    sampling = [PackedSampling(0.7, 0, 1.0, seed) for seed in range(6000)]
+    counts = np.bincount([draw(logits, s, 5) for s in sampling], minlength=3) / len(sampling)
+    expected = np.exp(log_softmax(logits / np.float32(0.7)))
+    np.testing.assert_allclose(counts, expected, atol=0.02)
+
+
+def test_masked_tokens_are_never_drawn() -> None:
+    allowed = np.array([True, False, True, True, False])
+    drawn = {draw(LOGITS, PackedSampling(2.0, 0, 1.0, seed), 2, allowed) for seed in range(500)}
+    assert drawn == {0, 2, 3}
+
+
+def test_the_random_number_depends_on_seed_and_position_only() -> None:
+    assert uniform(5, 9) == uniform(5, 9)
+    assert len({uniform(seed, position) for seed in range(20) for position in range(20)}) == 400
+
+
+def test_random_numbers_are_uniform() -> None:
+    numbers = np.array([uniform(1, position) for position in range(4000)])
+    assert numbers.min() >= 0.0 and numbers.max() < 1.0
+    counts, _ = np.histogram(numbers, bins=10, range=(0.0, 1.0))
+    np.testing.assert_allclose(counts / len(numbers), 0.1, atol=0.02)
+
+
+def test_the_largest_seed_is_usable() -> None:
+    assert 0.0 <= uniform(2**64 - 1, 131071) < 1.0
+
+
+def test_top_candidates_come_best_first_with_ties_by_id() -> None:
+    ids, values = top_candidates(log_softmax(LOGITS), 3)
+    assert ids.tolist() == [1, 2, 4]
+    assert values[0] == values[1] > values[2]
+
+
+@pytest.mark.parametrize(
+    ("params", "word"),
+    [
+        (SamplingParams(temperature=-0.1), "temperature"),
+        (SamplingParams(temperature=2.5), "temperature"),
+        (SamplingParams(temperature=float("nan")), "temperature"),
+        (SamplingParams(top_p=0.0), "top_p"),
+        (SamplingParams(top_p=1.1), "top_p"),
+        (SamplingParams(top_k=-1), "top_k"),
+        (SamplingParams(max_new_tokens=0), "max_new_tokens"),
+        (SamplingParams(seed=-1), "seed"),
+    ],
+)
+def test_parameters_out_of_range_are_refused_by_name(params: SamplingParams, word: str) -> None:
+    with pytest.raises(InvalidRequest, match=word):
+        pack(params, fresh_seed=0)
+
+
+def test_a_fresh_seed_is_taken_only_without_a_given_one() -> None:
+    assert pack(SamplingParams(), fresh_seed=77).seed == 77
+    assert pack(SamplingParams(seed=0), fresh_seed=77).seed == 0

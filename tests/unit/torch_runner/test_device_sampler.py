@@ -1,0 +1,51 @@
+"""The torch draw equals the numpy reference."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from phi4.engine.runner import PackedSampling
+from phi4.engine.sampler import draw
+from phi4.torch_runner.sampler import DrawRequest, draw_tokens
+
+VOCAB = 300
+
+
+def random_case(random: np.random.Generator) -> tuple[np.ndarray, DrawRequest]:
+    logits = random.normal(0, random.choice([0.1, 1.0, 5.0]), VOCAB).astype(np.float32)
+    if random.random() < 0.5:
+        logits = np.round(logits)  # many ties
+    sampling = PackedSampling(
+        float(random.choice([0.0, 0.2, 0.7, 1.0, 2.0])),
+        int(random.choice([0, 1, 2, 5, 50, 1000])),
+        float(random.choice([0.01, 0.3, 0.9, 0.99, 1.0])),
+        int(random.integers(2**64, dtype=np.uint64)),
+    )
+    allowed = random.random(VOCAB) < 0.2 if random.random() < 0.4 else None
+    if allowed is not None:
+        allowed[random.integers(VOCAB)] = True
+    return logits, DrawRequest(sampling, int(random.integers(131072)), allowed)
+
+
+def test_a_thousand_random_draws_equal_the_reference() -> None:
+    random = np.random.default_rng(7)
+    cases = [random_case(random) for _ in range(1000)]
+    expected = [draw(logits, d.sampling, d.position, d.allowed) for logits, d in cases]
+    drawn: list[int] = []
+    for start in range(0, 1000, 25):  # rows of every kind share a call
+        part = cases[start : start + 25]
+        drawn += draw_tokens(torch.from_numpy(np.stack([c[0] for c in part])), [c[1] for c in part]).tolist()
+    assert drawn == expected
+
+
+def test_the_input_logits_are_not_changed() -> None:
+    logits = torch.randn(2, VOCAB, generator=torch.Generator().manual_seed(0))
+    before = logits.clone()
+    allowed = np.zeros(VOCAB, np.bool_)
+    allowed[3] = True
+    tokens = draw_tokens(
+        logits, [DrawRequest(PackedSampling(), 0, allowed), DrawRequest(PackedSampling(1.0), 0)]
+    )
+    assert tokens[0] == 3
+    assert torch.equal(logits, before)
