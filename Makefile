@@ -4,6 +4,7 @@
 #   make test                         # the test suite
 #   make test PYTEST_ARGS='-k rope'   # a part of it
 #   make run PYTHON=/opt/python3.12/bin/python3
+#   make nano NANO_ARGS='--device cuda --workers 8'
 #   make run TORCH_INDEX=https://download.pytorch.org/whl/cpu
 #                                     # torch from this index as well: the CPU build, 0.2 GB in place of 3 GB with CUDA
 
@@ -13,10 +14,14 @@ PYTHON ?=
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
 NANO_DIR ?= runs/nano
+NANO_ARGS ?=
 
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+# Printed before torch is fetched, where it matters: PyPI's build for Linux brings CUDA along.
+TORCH_HINT := $(if $(TORCH_INDEX),,command -v nvidia-smi >/dev/null || \
+	echo "no NVIDIA driver here: if pip fetches CUDA, stop it and give TORCH_INDEX (see the head of the Makefile)")
 FOR_RUN := $(VENV)/.installed-torch
 FOR_TEST := $(VENV)/.installed-dev
 
@@ -46,7 +51,7 @@ slow: $(FOR_TEST) ## the tests that take minutes or gigabytes
 	@$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 nano: $(FOR_TEST) ## train nano anew (resumes when stopped), then measure it
-	@$(BIN)/phi4 train nano --out $(NANO_DIR)
+	@$(BIN)/phi4 train nano --out $(NANO_DIR) $(NANO_ARGS)
 	@$(BIN)/phi4 eval $(NANO_DIR)/model --out $(NANO_DIR)/eval
 
 examples: $(FOR_TEST) ## make examples/media again from its held-out seeds
@@ -62,11 +67,13 @@ $(BIN)/python:
 
 $(FOR_RUN): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing phi4 with torch into $(VENV) (once; torch is most of it)"
+	@$(or $(TORCH_HINT),:)
 	@$(PIP_INSTALL) -e '.[torch]'
 	@touch $@
 
 $(FOR_TEST): pyproject.toml constraints.txt | $(BIN)/python
 	@sh scripts/system-packages.sh --missing >&2 || sh scripts/system-packages.sh --line >&2
 	@echo "installing phi4 with torch and the tools for training and testing into $(VENV) (once)"
+	@$(or $(TORCH_HINT),:)
 	@$(PIP_INSTALL) -e '.[torch,train,video,dev]'
 	@touch $@ $(FOR_RUN)

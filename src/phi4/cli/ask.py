@@ -1,0 +1,51 @@
+"""`phi4 ask`: one prompt, with pictures and recordings if wanted, one answer."""
+
+from __future__ import annotations
+
+import argparse
+
+from phi4.cli import answers, options
+from phi4.cli.console import print_json, stderr
+from phi4.errors import InvalidRequest
+
+HELP = "answer one prompt, about pictures and recordings too"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of this verb."""
+    parser.add_argument("prompt", nargs="?", help='the question; "-" reads it from standard input')
+    parser.add_argument(
+        "--image", nargs="+", action="extend", default=[], metavar="FILE", help="pictures to look at"
+    )
+    parser.add_argument(
+        "--audio", nargs="+", action="extend", default=[], metavar="FILE", help="recordings to hear"
+    )
+    parser.add_argument("--system", metavar="TEXT", help="instructions for the whole conversation")
+    parser.add_argument("--tools", metavar="FILE", help="JSON list of functions the model may call")
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON object with text, calls, usage and timing"
+    )
+    parser.add_argument("--stats", action="store_true", help="adapter, tokens and times on standard error")
+    options.add_sampling_options(parser)
+    options.add_model_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ask, and write the answer as it comes."""
+    prompt = options.read_prompt(args.prompt)
+    if not (prompt or args.image or args.audio):
+        raise InvalidRequest(
+            'nothing to answer: give a prompt, --image or --audio, such as phi4 ask "What is 2 + 3?"'
+        )
+    messages = [options.system_message(args.system)] if args.system else []
+    messages.append(options.user_message(prompt, args.image, args.audio))
+    tools = options.read_tools(args.tools)
+    deltas = options.load_model(args).stream(messages, tools=tools, **options.sampling(args))
+    if args.json:
+        completion = next(delta.completion for delta in deltas if delta.completion)
+        print_json(answers.as_json(completion))
+    else:
+        completion = answers.stream_answer(deltas)
+    if args.stats:
+        stderr().print(answers.statistics(completion), style="dim", soft_wrap=True)
+    return 0

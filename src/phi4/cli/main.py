@@ -1,0 +1,70 @@
+"""`phi4`: finds the verb, runs it, turns errors into one line and an exit code.
+
+Exit codes: 0 done, 130 stopped by Ctrl-C, otherwise the `exit_code` of the error's class
+(`phi4.errors`): 2 wrong request, 3 media, 4 context, 5 model files, 6 model not found, 7 extra
+missing, 8 training, 9 memory, 1 anything else we refuse. Other exceptions are faults of ours and
+keep their traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from phi4.cli import ask, chat, demo, evaluate, show, train, transcribe, version
+from phi4.cli.console import print_error
+from phi4.errors import Phi4Error
+from phi4.version import __version__
+
+VERBS = {
+    "ask": ask,
+    "chat": chat,
+    "transcribe": transcribe,
+    "show": show,
+    "eval": evaluate,
+    "train": train,
+    "demo": demo,
+    "version": version,
+}
+_INTERRUPTED = 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser with all verbs."""
+    parser = argparse.ArgumentParser(
+        prog="phi4",
+        description="Ask Phi-4-mini, Phi-4-multimodal or the built-in nano about text, pictures, recordings.",
+        epilog="`phi4 VERB --help` lists the options of a verb.",
+    )
+    parser.add_argument("--version", action="version", version=f"phi4 {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for name, module in VERBS.items():
+        verb = verbs.add_parser(name, help=module.HELP, description=_sentence(module.HELP))
+        module.add_arguments(verb)
+        verb.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code."""
+    args = build_parser().parse_args(argv)
+    try:
+        code: int = args.run(args)
+        sys.stdout.flush()  # so that a closed pipe shows here and not at exit
+        return code
+    except Phi4Error as error:
+        print_error(error, as_json=getattr(args, "json", False))
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("", file=sys.stderr)
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # The reader has gone (`phi4 ... | head`). What is still buffered must not raise again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + "."

@@ -1,0 +1,150 @@
+"""Options that several verbs share, and what they turn into: a loaded model, sampling, messages, tools."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from phi4.cli.console import working
+from phi4.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from phi4.api import Phi4
+    from phi4.types import Message
+
+MODALITIES = ("text", "vision", "speech")
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Which model, and how it runs."""
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "-m",
+        "--model",
+        default="nano",
+        metavar="MODEL",
+        help="nano (built in), a directory, or a hub id (default: nano)",
+    )
+    group.add_argument(
+        "--modalities",
+        type=modalities,
+        metavar="LIST",
+        help="load these parts only, e.g. text,speech (default: what the model has, on first use)",
+    )
+    group.add_argument(
+        "--adapter", metavar="DIR", help="a LoRA of yours (PEFT layout), added to the modality's"
+    )
+    group.add_argument("--device", help="cpu, cuda, cuda:1 (default: the best there is)")
+    group.add_argument(
+        "--dtype", choices=("float32", "bfloat16", "float16"), help="arithmetic (default: fits the device)"
+    )
+    group.add_argument(
+        "--attention", choices=("eager", "sdpa", "flash"), help="attention kernel (default: chosen)"
+    )
+    group.add_argument(
+        "--rope-policy",
+        choices=("reference", "pin", "short"),
+        default="reference",
+        help="LongRoPE: switch at the boundary, decide once a request, or short only (default: reference)",
+    )
+
+
+def add_sampling_options(parser: argparse.ArgumentParser) -> None:
+    """How tokens are drawn."""
+    group = parser.add_argument_group("answer")
+    group.add_argument("--max-new-tokens", type=int, metavar="N", help="length limit (default: 512)")
+    group.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0 = greedy (default)")
+    group.add_argument(
+        "--top-k", type=int, default=0, metavar="K", help="keep the K likeliest tokens; 0 = all"
+    )
+    group.add_argument("--top-p", type=float, default=1.0, metavar="P", help="keep this probability mass")
+    group.add_argument("--seed", type=int, metavar="S", help="makes a drawn answer repeatable")
+    group.add_argument(
+        "--stop", action="append", default=[], metavar="TEXT", help="ends the answer; may be repeated"
+    )
+
+
+def load_model(args: argparse.Namespace) -> Phi4:
+    """Load the model the options name, with a spinner on a terminal."""
+    with working(f"loading {args.model}"):
+        import phi4
+
+        return phi4.load(
+            args.model,
+            device=args.device,
+            dtype=args.dtype,
+            modalities=args.modalities,
+            rope_policy=args.rope_policy,
+            attention=args.attention,
+            adapter=args.adapter,
+        )
+
+
+def sampling(args: argparse.Namespace) -> dict[str, Any]:
+    """Sampling options for `Phi4.chat` and `Phi4.stream`, which judge their values.
+
+    A length limit is passed on only when it was asked for: the default one gives way to a long prompt.
+    """
+    names = ("temperature", "top_k", "top_p", "seed", "stop")
+    chosen = {name: getattr(args, name) for name in names}
+    return chosen if args.max_new_tokens is None else chosen | {"max_new_tokens": args.max_new_tokens}
+
+
+def system_message(text: str) -> Message:
+    """The system turn."""
+    from phi4.types import Message, TextPart
+
+    return Message("system", (TextPart(text),))
+
+
+def user_message(text: str, images: list[str], audio: list[str]) -> Message:
+    """A user turn: pictures, then recordings, then text, which is the order the model was trained with."""
+    from phi4.types import AudioPart, ImagePart, Message, Part, TextPart
+
+    parts: list[Part] = [ImagePart(Path(path)) for path in images]
+    parts += [AudioPart(Path(path)) for path in audio]
+    parts += [TextPart(text)] if text else []
+    return Message("user", tuple(parts))
+
+
+def read_prompt(prompt: str | None) -> str:
+    """The prompt; "-" reads standard input."""
+    return sys.stdin.read().strip() if prompt == "-" else (prompt or "")
+
+
+def read_tools(path: str | None) -> list[dict[str, Any]]:
+    """Tool definitions from a JSON file: a list, or one object.
+
+    Raises:
+        InvalidRequest: The file cannot be read or is not such JSON.
+    """
+    if path is None:
+        return []
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidRequest(
+            f"cannot read the tools file {path}: {error.strerror}; give an existing file"
+        ) from None
+    except ValueError as error:
+        raise InvalidRequest(
+            f"the tools file {path} is not JSON ({error}); give a list of functions"
+        ) from None
+    found = [found] if isinstance(found, dict) else found
+    if not isinstance(found, list) or not all(isinstance(tool, dict) for tool in found):
+        raise InvalidRequest(
+            f"the tools file {path} must hold a list of objects, each a function the model may call"
+        )
+    return found
+
+
+def modalities(text: str) -> tuple[str, ...]:
+    """Type of an option that lists modalities, with commas."""
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    wrong = [name for name in names if name not in MODALITIES]
+    if wrong or not names:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of {', '.join(MODALITIES)}")
+    return names

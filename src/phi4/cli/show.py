@@ -1,0 +1,136 @@
+"""`phi4 show`: what a checkpoint is, from the headers of its files alone. Works without torch."""
+
+from __future__ import annotations
+
+import argparse
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from phi4.cli import options
+from phi4.cli.console import print_json, printable, stdout, working
+
+if TYPE_CHECKING:
+    from phi4.checkpoint import CheckpointReport
+
+HELP = "tell what a checkpoint is: parts, sizes, adapters, what is missing, memory it will need"
+SHOWN_NAMES = 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of this verb."""
+    parser.add_argument(
+        "model",
+        nargs="?",
+        default="nano",
+        help="nano, a directory, or a hub id, downloaded first (default: nano)",
+    )
+    parser.add_argument(
+        "--modalities",
+        type=options.modalities,
+        metavar="LIST",
+        help="of a hub id: fetch the files of these parts only, e.g. text",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object, every tensor name included")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Describe the checkpoint."""
+    from phi4.checkpoint import describe, resolve_model
+
+    with working(f"looking at {args.model}"):
+        report = describe(resolve_model(args.model, args.modalities))
+    if args.json:
+        print_json(report.as_dict() | {"attention": attention()})
+        return 0
+    from rich.markup import escape
+
+    console = stdout()
+    lines = facts(report)
+    width = max(len(name) for name, _ in lines)
+    for name, value in lines:
+        console.print(f"[bold]{name:<{width}}[/]  {escape(printable(value))}", soft_wrap=True)
+    for line in differences(report):
+        console.print(printable(line), markup=False, soft_wrap=True)
+    return 0
+
+
+def attention() -> dict[str, Any]:
+    """Attention kernels that are installed and the one that will be chosen, found without importing torch."""
+    if find_spec("torch") is None:
+        return {
+            "available": [],
+            "chosen": "none: answers need PyTorch, pip install '.[torch]'",
+        }
+    if find_spec("flash_attn") is None:
+        return {"available": ["sdpa", "eager"], "chosen": "sdpa"}
+    chosen = "flash on an NVIDIA GPU of compute capability 8.0 or newer, sdpa elsewhere"
+    return {"available": ["flash", "sdpa", "eager"], "chosen": chosen}
+
+
+def facts(report: CheckpointReport) -> list[tuple[str, str]]:
+    """Name and value of every line."""
+    decoder = report.config.decoder
+    kernels = attention()
+    lines = [
+        ("path", str(report.path)),
+        ("layout", report.layout),
+        ("modalities", ", ".join(report.config.modalities)),
+        ("dtype", ", ".join(f"{name} ({count} tensors)" for name, count in report.dtypes.items())),
+        (
+            "context",
+            f"{decoder.max_position_embeddings:,} tokens, LongRoPE switches at "
+            f"{decoder.original_max_position_embeddings:,}",
+        ),
+        ("parameters", f"{report.total_parameters:,}"),
+    ]
+    lines += [(f"  {part}", f"{count:,}") for part, count in report.parameters.items()]
+    if report.unused_parameters:
+        lines.append(("  unused", f"{report.unused_parameters:,} (stored, but nothing computes with them)"))
+    lines += [
+        (f"adapter {a.name}", f"rank {a.r}, alpha {a.lora_alpha:g}, {size(a.nbytes)}")
+        for a in report.adapters
+    ]
+    lines.append(("cache", f"{size(report.kv_bytes_per_token)} a token"))
+    lines += [
+        (
+            f"memory {'+'.join(parts)}",
+            f"{size(report.memory_bytes(parts))} with 4,096 tokens, activations apart",
+        )
+        for parts in report.modality_sets()
+    ]
+    lines.append(
+        ("attention", f"{kernels['chosen']} (available: {', '.join(kernels['available']) or 'none'})")
+    )
+    return lines
+
+
+def differences(report: CheckpointReport) -> list[str]:
+    """What does not fit, at most `SHOWN_NAMES` names of a kind; one line when everything fits."""
+    found = report.differences
+    kinds = {
+        "missing": found.missing,
+        "unexpected": found.unexpected,
+        "misshapen": tuple(str(item) for item in found.misshapen),
+        "files that are not there": report.absent_files,
+    }
+    lines: list[str] = []
+    for kind, names in kinds.items():
+        if names:
+            lines.append(f"{kind}: {len(names)}")
+            lines += [f"  {name}" for name in names[:SHOWN_NAMES]]
+            lines += (
+                [f"  and {len(names) - SHOWN_NAMES} more (--json lists all)"]
+                if len(names) > SHOWN_NAMES
+                else []
+            )
+    return lines or ["Every tensor is there and fits the config."]
+
+
+def size(nbytes: int) -> str:
+    """Bytes for people: 1024 B, then KiB, MiB, GiB."""
+    value, unit = float(nbytes), "B"
+    for larger in ("KiB", "MiB", "GiB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{value:,.0f} {unit}" if unit == "B" else f"{value:,.1f} {unit}"

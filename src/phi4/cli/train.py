@@ -1,0 +1,65 @@
+"""`phi4 train`: run a recipe, or go on with a run that was stopped."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+from phi4.cli.console import print_json, print_text
+from phi4.errors import InvalidRequest, MissingExtra
+
+STOPPED = 130
+"""Exit code of a run that was asked to stop; its state is saved."""
+
+HELP = "train a recipe into a model; a stopped run goes on where it was"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of this verb."""
+    parser.add_argument(
+        "recipe", nargs="?", default="nano", help="nano, or smoke to try the trainer (default: nano)"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: runs/RECIPE)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    parser.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="processes that make data (default: 1)"
+    )
+    parser.add_argument("--steps", type=int, metavar="N", help="optimiser steps of the whole run")
+    parser.add_argument("--minutes", type=float, metavar="M", help="wall time of the whole run")
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads (default: all)")
+    parser.add_argument("--fresh", action="store_true", help="refuse a folder that already holds a run")
+    parser.add_argument("--quiet", action="store_true", help="no progress output")
+    parser.add_argument(
+        "--json", action="store_true", help="what came out as one JSON object; implies --quiet"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train; the exported model stands in DIR/model."""
+    if find_spec("torch") is None:
+        raise MissingExtra("training needs PyTorch: from the checkout, pip install '.[torch,train]'")
+    if args.threads:
+        os.environ["OMP_NUM_THREADS"] = str(args.threads)  # read once, when torch is imported below
+    from phi4.train.recipes import RECIPES
+    from phi4.train.run import run as train
+
+    if args.recipe not in RECIPES:
+        raise InvalidRequest(f"unknown recipe {args.recipe!r}; known: {', '.join(RECIPES)}")
+    out = args.out or Path("runs") / args.recipe
+    facts = train(
+        RECIPES[args.recipe](args.device),
+        out,
+        device=args.device,
+        workers=args.workers,
+        resume=not args.fresh,
+        steps=args.steps,
+        minutes=args.minutes,
+        quiet=args.quiet or args.json,
+    )
+    if args.json:
+        print_json({"out": out} | vars(facts))
+    else:
+        print_text(f"{out}: " + ", ".join(f"{name} {value}" for name, value in vars(facts).items()))
+    return 0 if facts.finished else STOPPED

@@ -1,0 +1,42 @@
+"""`phi4 transcribe`: recordings to text, one after the other."""
+
+from __future__ import annotations
+
+import argparse
+
+from phi4.cli import answers, options
+from phi4.cli.console import print_error, print_json, print_text, stderr, working
+from phi4.errors import InvalidRequest
+
+HELP = "write down what is said in recordings"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of this verb."""
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help="WAV, FLAC, OGG or MP3 (M4A, MP4, WebM: extra video)"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object a file, one a line")
+    parser.add_argument("--stats", action="store_true", help="adapter, tokens and times on standard error")
+    options.add_model_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Transcribe each file. A bad one is reported and the others still run; its exit code is kept."""
+    model = options.load_model(args)
+    code = 0
+    for file in args.files:
+        try:
+            with working(f"listening to {file}"):
+                completion = model.transcribe(file)
+        except InvalidRequest as error:
+            print_error(error, as_json=args.json)
+            code = code or error.exit_code
+            continue
+        if args.json:
+            print_json({"file": file} | answers.as_json(completion))
+        else:
+            print_text(f"{file}: {completion.text}" if len(args.files) > 1 else completion.text)
+        if args.stats:
+            stderr().print(answers.statistics(completion), style="dim", soft_wrap=True)
+    return code

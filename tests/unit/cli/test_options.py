@@ -1,0 +1,101 @@
+"""Options become messages, sampling and tools as typed, and wrong ones are refused with what to do."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from phi4.cli import options
+from phi4.cli.main import build_parser, main
+from phi4.errors import InvalidRequest
+from phi4.types import AudioPart, ImagePart, SamplingParams, TextPart
+
+
+def test_user_message_puts_pictures_then_recordings_then_text() -> None:
+    message = options.user_message("why?", ["a.png", "b.png"], ["c.wav"])
+    assert message.role == "user"
+    assert message.parts == (
+        ImagePart(Path("a.png")),
+        ImagePart(Path("b.png")),
+        AudioPart(Path("c.wav")),
+        TextPart("why?"),
+    )
+
+
+def test_spoken_question_has_no_text_part() -> None:
+    assert options.user_message("", [], ["q.wav"]).parts == (AudioPart(Path("q.wav")),)
+
+
+def test_media_options_take_several_files_and_may_be_repeated() -> None:
+    args = build_parser().parse_args(["ask", "hi", "--image", "a", "b", "--image", "c", "--audio", "d"])
+    assert (args.image, args.audio, args.prompt) == (["a", "b", "c"], ["d"], "hi")
+
+
+def test_sampling_options_reach_the_engine_as_given() -> None:
+    line = "ask x --temperature 0.7 --top-k 5 --top-p 0.9 --seed 3 --max-new-tokens 7 --stop END --stop ."
+    chosen = options.sampling(build_parser().parse_args(line.split()))
+    assert SamplingParams(**chosen) == SamplingParams(0.7, 5, 0.9, 3, 7, ["END", "."])
+
+
+def test_length_limit_is_left_to_the_engine_unless_given() -> None:
+    chosen = options.sampling(build_parser().parse_args(["ask", "x"]))
+    assert "max_new_tokens" not in chosen
+    assert SamplingParams(**chosen | {"stop": ()}) == SamplingParams()
+
+
+def test_dash_reads_the_prompt_from_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("from a pipe\n"))
+    assert options.read_prompt("-") == "from a pipe"
+    assert options.read_prompt("typed") == "typed"
+    assert options.read_prompt(None) == ""
+
+
+def test_tools_file_may_hold_a_list_or_one_function(tmp_path: Path) -> None:
+    (tmp_path / "one.json").write_text('{"name": "f"}')
+    (tmp_path / "two.json").write_text('[{"name": "f"}, {"name": "g"}]')
+    assert options.read_tools(str(tmp_path / "one.json")) == [{"name": "f"}]
+    assert len(options.read_tools(str(tmp_path / "two.json"))) == 2
+    assert options.read_tools(None) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "says"), [("{", "is not JSON"), ("[1]", "a list of objects"), ('"f"', "a list of objects")]
+)
+def test_bad_tools_file_is_refused_by_name(tmp_path: Path, content: str, says: str) -> None:
+    (tmp_path / "tools.json").write_text(content)
+    with pytest.raises(InvalidRequest, match=says) as refused:
+        options.read_tools(str(tmp_path / "tools.json"))
+    assert "tools.json" in str(refused.value)
+
+
+def test_missing_tools_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="No such file"):
+        options.read_tools(str(tmp_path / "none.json"))
+
+
+def test_modalities_are_a_comma_list() -> None:
+    assert build_parser().parse_args(["ask", "x", "--modalities", "text, speech"]).modalities == (
+        "text",
+        "speech",
+    )
+
+
+@pytest.mark.parametrize("value", ["smell", "", "text;vision"])
+def test_unknown_modality_is_refused(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        build_parser().parse_args(["ask", "x", "--modalities", value])
+    assert ended.value.code == 2
+    assert "is not a list of text, vision, speech" in capsys.readouterr().err
+
+
+def test_asking_nothing_says_what_to_give(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ask"]) == 2
+    assert "give a prompt, --image or --audio" in capsys.readouterr().err
+
+
+def test_version_verb_names_every_package(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["version"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("phi4 ") and "numpy " in out and "torch " in out

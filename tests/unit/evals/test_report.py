@@ -1,0 +1,62 @@
+"""A report says in JSON, table, Markdown and picture what was measured."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from phi4.evals.picture import draw
+from phi4.evals.report import Report, markdown, table, verdict
+from phi4.evals.run import Settings, evaluate
+
+
+@pytest.fixture
+def report(senser, both_task, text_task) -> Report:
+    return Report("tiny", tuple(evaluate(senser, [both_task, text_task], Settings(n=12))), "torch on cpu")
+
+
+def test_json_holds_rows_intervals_controls_and_answers(report: Report, tmp_path: Path) -> None:
+    report.write(tmp_path / "deep" / "report.json")
+    read = json.loads((tmp_path / "deep" / "report.json").read_text())
+    row = read["rows"][0]
+    assert (row["task"], row["n"], row["score"]["value"], row["needs_its_media"]) == ("both", 12, 1.0, True)
+    assert 0.7 < row["score"]["low"] < 1.0
+    assert [c["name"] for c in row["controls"]][:2] == ["blind (image)", "blind (audio)"]
+    assert row["answers"][0]["given"] == row["answers"][0]["expected"]
+    assert read["rows"][1]["needs_its_media"] is None
+    assert not list(tmp_path.glob("**/*.part"))
+
+
+def test_table_shows_every_task_and_control(report: Report) -> None:
+    out = io.StringIO()
+    Console(file=out, width=140).print(table(report))
+    shown = out.getvalue()
+    for word in ("both", "text", "blind (image)", "wrong audio", "adapter off", "100.0%", "+100.0"):
+        assert word in shown
+
+
+def test_markdown_has_a_line_for_each_control(report: Report) -> None:
+    lines = markdown(report).splitlines()
+    assert len(lines) == 2 + 5 + 1
+    assert all(line.count("|") == lines[0].count("|") for line in lines)
+
+
+def test_verdict_names_the_tasks_that_fail(report: Report, guesser, colour_task) -> None:
+    assert "All 1 media tasks" in verdict(report)
+    guessed = Report("tiny", tuple(evaluate(guesser, [colour_task], Settings(n=12))))
+    assert verdict(guessed).endswith("excluding zero: colour.")
+    assert not guessed.needs_its_media
+
+
+def test_picture_is_drawn(report: Report, tmp_path: Path) -> None:
+    draw(report, tmp_path / "report.png")
+    with Image.open(tmp_path / "report.png") as picture:
+        assert picture.width > 800
+        assert (
+            len(picture.convert("RGB").getcolors(1 << 24)) > 50
+        )  # bars, intervals and letters, not a blank page
