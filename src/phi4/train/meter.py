@@ -1,0 +1,54 @@
+"""Sums over one logging interval, kept on the device until they are asked for."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from phi4.train.batch import TrainBatch
+
+
+class Meter:
+    """Sums of one logging interval; losses stay on the device until `numbers`."""
+
+    def __init__(self, num_tasks: int, device: torch.device) -> None:
+        self.started = time.monotonic()
+        self.waited_s = 0.0
+        self.steps = self.rows = self.tokens = 0
+        self.norm: Tensor | None = None
+        self._device = device
+        self._losses = torch.zeros(num_tasks, device=device)
+        self._hits = torch.zeros(num_tasks, device=device)
+        self._ctc = torch.zeros(num_tasks, device=device)
+        self._counts = [0] * num_tasks
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the interval began."""
+        return time.monotonic() - self.started
+
+    def add(self, task: int, loss: Tensor, metrics: dict[str, Tensor], batch: TrainBatch) -> None:
+        """Count one micro-batch of a task."""
+        self._losses[task] += metrics.get("loss", loss.detach())
+        self._hits[task] += metrics.get("accuracy", 0.0)
+        self._ctc[task] += metrics.get("ctc", 0.0)
+        self._counts[task] += 1
+        self.rows += batch.num_rows
+        self.tokens += batch.num_tokens
+
+    def numbers(self, names: list[str]) -> dict[str, Any]:
+        """Means per task and overall; the one place that waits for the device."""
+        counts = torch.tensor(self._counts, dtype=torch.float32)
+        seen = [index for index, count in enumerate(self._counts) if count]
+        norm = float(self.norm) if self.norm is not None else 0.0
+        losses, hits, ctc = (total.cpu() / counts for total in (self._losses, self._hits, self._ctc))
+        return {
+            "loss": float(self._losses.sum()) / max(1, sum(self._counts)),
+            "norm": norm,
+            "tasks": {names[index]: float(losses[index]) for index in seen},
+            "accuracy": {names[index]: float(hits[index]) for index in seen if hits[index]},
+            "ctc": {names[index]: float(ctc[index]) for index in seen if ctc[index]},
+        }

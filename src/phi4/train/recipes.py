@@ -1,0 +1,77 @@
+"""Recipes: functions that return a `Recipe`. `smoke` checks the trainer, `nano` makes phi4-nano."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from phi4.train.settings import OptimSettings, Recipe, Stage, TaskShare
+
+
+def smoke(device: str = "cpu") -> Recipe:
+    """A tiny decoder that learns to count, in seconds: proves that training, saving and resuming work."""
+    stage = Stage("count", (TaskShare("up", 2.0), TaskShare("again", 1.0, "pretrain")), warmup_steps=5)
+    return Recipe(
+        name="smoke",
+        model="counting",
+        stages=(stage,),
+        micro_batch=8,
+        precision="fp32",
+        steps=60,
+        log_every=5,
+        save_every_s=0.05,
+    )
+
+
+def _warm_start() -> Stage:
+    """Encoders learn from their own losses, much cheaper than through the decoder, which learns text."""
+    tasks = (
+        TaskShare("speech_transcribe", 4.0, "ctc", difficulty=0.6),
+        TaskShare("read_text", 3.0, "glyphs", difficulty=0.6),
+        TaskShare("chart_qa", 1.0, "glyphs"),
+        TaskShare("text", 0.5, "pretrain", rows=32),
+        TaskShare("sums", 1.0),
+        TaskShare("chat", 0.5),
+    )
+    return Stage("warm-start", tasks, share=0.2, warmup_steps=100, decay="none")
+
+
+def _joint() -> Stage:
+    """Every task; the media of a row decide its adapter and projector, all parts are trained."""
+    tasks = (
+        TaskShare("speech_transcribe", 4.0, ctc_weight=0.3),
+        TaskShare("speech_qa", 1.5, ctc_weight=0.3),
+        TaskShare("spoken_command", 1.0, ctc_weight=0.3),
+        TaskShare("read_text", 4.0, glyph_weight=0.3),
+        TaskShare("chart_qa", 1.5, glyph_weight=0.3),
+        TaskShare("spoken_chart_qa", 2.0, ctc_weight=0.3, glyph_weight=0.3),
+        TaskShare("command", 1.0),
+        TaskShare("sums", 1.5),
+        TaskShare("chat", 0.5),
+        TaskShare("text", 0.3, "pretrain", rows=32),
+    )
+    return Stage("joint", tasks, share=0.8, warmup_steps=50)
+
+
+def nano(device: str = "cpu") -> Recipe:
+    """phi4-nano: text and CTC warm start, then all tasks together with the rate decaying over the last 40%.
+
+    Args:
+        device: "cuda" takes larger batches and shows each generated sample several times, because there
+            the generators, not the network, set the pace.
+    """
+    gpu = device.startswith("cuda")
+    return Recipe(
+        name="nano",
+        model="nano",
+        stages=(_warm_start(), _joint()),
+        micro_batch=64,
+        accumulate=4 if gpu else 1,
+        replay=4 if gpu else 2,
+        attention="" if gpu else "eager",
+        steps=12_000 if gpu else 6_000,
+        optim=OptimSettings(lr=3e-3, muon_lr=1e-2),
+    )
+
+
+RECIPES: dict[str, Callable[[str], Recipe]] = {"nano": nano, "smoke": smoke}
+"""Recipe functions by name; each takes the device it will run on."""
