@@ -82,10 +82,10 @@ NANO = Phi4Config(
     layout="original",
     decoder=replace(
         _RELEASED_DECODER,
-        vocab_size=2048,
+        vocab_size=1024,
         hidden_size=256,
         intermediate_size=640,
-        num_hidden_layers=7,
+        num_hidden_layers=6,
         num_attention_heads=8,
         num_key_value_heads=4,
         short_factor=(1.0,) * 12,
@@ -107,11 +107,11 @@ NANO = Phi4Config(
         num_attention_heads=4,
         intermediate_size=384,
         num_blocks=5,
-        nemo_conv_channels=64,
+        nemo_conv_channels=32,
         depthwise_separable_out_channel=192,
         ext_pw_out_channel=192,
     ),
-    adapters=(AdapterConfig("vision", 16, 32), AdapterConfig("speech", 20, 40, dropout=0.01)),
+    adapters=(AdapterConfig("vision", 16, 32), AdapterConfig("speech", 20, 40)),
 )
 """The small model that ships with the package; token ids come with its tokenizer."""
 

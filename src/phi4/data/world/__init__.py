@@ -1,0 +1,1 @@
+"""The small world: its words, and one generator of records per task."""

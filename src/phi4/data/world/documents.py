@@ -1,0 +1,167 @@
+"""Plain documents for pre-training: the language, numbers and habits of the small world.
+
+Sentences as print has them, lists to copy, spelled words, counting, number words, sums, facts about
+the world and short dialogues. No media, no control tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from phi4.data.records import Record, Split, assistant, stream
+from phi4.data.splits import draw, pick
+from phi4.data.world import read_text
+from phi4.data.world.numbers import number_words
+from phi4.data.world.sentences import salad, sentence
+from phi4.data.world.sums import pair_key
+from phi4.data.world.words import CONTENT_WORDS, POOLS
+from phi4.verify.sums import worked_lines
+
+_KINDS_OF = {
+    "animal": "animal",
+    "food": "food",
+    "colour": "colour",
+    "place": "place",
+    "day": "day of the week",
+    "month": "month",
+    "season": "season",
+    "vehicle": "vehicle",
+}
+
+
+def text(split: Split, seed: int, index: int, difficulty: float = 1.0) -> Record:
+    """A plain document of 5 to 80 words for next-token training; `record.document` holds it."""
+    rng = stream("text", split, seed, index)
+    kind, make = pick(rng, tuple(_KINDS.items()))
+    document = draw(rng, split, "document", lambda r: make(r, split))
+    return Record("text", split, index, (), assistant(document), (document,), metadata={"kind": kind})
+
+
+def printed(plain: str) -> str:
+    """Returns a lower-case sentence as print has it: capitals for names and days, a full stop."""
+    proper = {w for kind in ("name", "day", "month") for w in POOLS[kind]} | {"i"}
+    words = [w.capitalize() if w in proper else w for w in plain.split()]
+    asks = words[0] in {"did", "where", "how", "can", "who", "what", "when", "is"}
+    first = words[0][0].upper() + words[0][1:]
+    return " ".join([first, *words[1:]]) + ("?" if asks else ".")
+
+
+def _story(rng: np.random.Generator, split: Split) -> str:
+    return " ".join(printed(sentence(rng, split)[0]) for _ in range(int(rng.integers(2, 6))))
+
+
+def _plain(rng: np.random.Generator, split: Split) -> str:
+    """Transcripts as the speech tasks write them."""
+    return "\n".join(
+        sentence(rng, split)[0] if rng.random() < 0.5 else salad(rng, split)
+        for _ in range(int(rng.integers(1, 4)))
+    )
+
+
+def _spelling(rng: np.random.Generator, split: Split) -> str:
+    word = pick(rng, CONTENT_WORDS) if rng.random() < 0.6 else read_text.letters(rng, int(rng.integers(3, 8)))
+    return pick(rng, ("{0} is spelled {1}.", "{1} spells {0}.", "{0}: {1}")).format(word, " ".join(word))
+
+
+def _copying(rng: np.random.Generator, split: Split) -> str:
+    """The habit that reading, commands and sums all rest on: say again what stands before."""
+    items = [
+        pick(rng, CONTENT_WORDS) if rng.random() < 0.6 else read_text.number(rng, 4)
+        for _ in range(int(rng.integers(3, 9)))
+    ]
+    line = " ".join(items)
+    return pick(
+        rng, ("{0}\nagain: {0}", "Say: {0}\n{0}", 'He said "{0}" and she said "{0}".', "{0}\n{0}")
+    ).format(line)
+
+
+def _backwards(rng: np.random.Generator, split: Split) -> str:
+    items = [pick(rng, CONTENT_WORDS) for _ in range(int(rng.integers(3, 7)))]
+    return f"{' '.join(items)}\nbackwards: {' '.join(reversed(items))}"
+
+
+def _counting(rng: np.random.Generator, split: Split) -> str:
+    start, step = int(rng.integers(0, 900)), int(rng.integers(1, 11))
+    return " ".join(str(start + step * i) for i in range(int(rng.integers(4, 10))))
+
+
+def _number_words(rng: np.random.Generator, split: Split) -> str:
+    lines = []
+    for _ in range(int(rng.integers(2, 6))):
+        n = int(rng.integers(0, 1000))
+        lines.append(pick(rng, ("{0} is {1}", "{1} is {0}", "{0} = {1}")).format(n, number_words(n)))
+    return "\n".join(lines)
+
+
+def _digit_facts(rng: np.random.Generator, split: Split) -> str:
+    lines = []
+    for _ in range(int(rng.integers(3, 8))):
+        a, b, c = int(rng.integers(0, 10)), int(rng.integers(0, 10)), int(rng.integers(0, 2))
+        low, high = sorted((a, b))
+        lines.append(
+            f"{a} + {b} + {c} = {a + b + c}"
+            if rng.random() < 0.5
+            else f"{high + 10} - {low} - {c} = {high + 10 - low - c}"
+        )
+    return "\n".join(lines)
+
+
+def _worked(rng: np.random.Generator, split: Split) -> str:
+    """A worked sum, of operands that belong to this split."""
+    top = int(pick(rng, (10, 100, 1000)))
+
+    def make(rng: np.random.Generator) -> tuple[int, int]:
+        return int(rng.integers(top)), int(rng.integers(1000))
+
+    a, b = draw(rng, split, "sum", make, pair_key)
+    return "\n".join(worked_lines(a, "+" if rng.random() < 0.5 else "-", b))
+
+
+def _comparing(rng: np.random.Generator, split: Split) -> str:
+    lines = []
+    for _ in range(int(rng.integers(2, 5))):
+        a, b = (int(n) for n in rng.choice(1000, 2, replace=False))
+        lines.append(f"{a} is {'larger' if a > b else 'smaller'} than {b}.")
+    return " ".join(lines)
+
+
+def _facts(rng: np.random.Generator, split: Split) -> str:
+    lines = []
+    for _ in range(int(rng.integers(2, 5))):
+        kind = pick(rng, tuple(_KINDS_OF))
+        word = pick(rng, POOLS[kind])
+        lines.append(printed(f"{word} is {'an' if kind == 'animal' else 'a'} {_KINDS_OF[kind]}"))
+    return " ".join(lines)
+
+
+def _dialogue(rng: np.random.Generator, split: Split) -> str:
+    first, second = (
+        POOLS["name"][int(i)].capitalize() for i in rng.choice(len(POOLS["name"]), 2, replace=False)
+    )
+    colour, thing, place = pick(rng, POOLS["colour"]), pick(rng, POOLS["thing"]), pick(rng, POOLS["place"])
+    return "\n".join(
+        (
+            f"{first}: {pick(rng, ('Hello', 'Good morning', 'Hi'))} {second}. Where is my {colour} {thing}?",
+            f"{second}: Your {colour} {thing} is in the {place}.",
+            f"{first}: {pick(rng, ('Thank you', 'Thanks', 'Good'))}. I will go to the {place}.",
+        )
+    )
+
+
+_KINDS: dict[str, Callable[[np.random.Generator, Split], str]] = {
+    "story": _story,
+    "plain": _plain,
+    "spelling": _spelling,
+    "copying": _copying,
+    "copying more": _copying,
+    "backwards": _backwards,
+    "counting": _counting,
+    "number words": _number_words,
+    "digit facts": _digit_facts,
+    "worked": _worked,
+    "comparing": _comparing,
+    "facts": _facts,
+    "dialogue": _dialogue,
+}
