@@ -51,6 +51,7 @@ def load(
     attention: str | None = None,
     adapter: str | Path | None = None,
     runner: str = "torch",
+    allow_remote: bool = False,
 ) -> Phi4:
     """Load a model.
 
@@ -64,6 +65,7 @@ def load(
         attention: "sdpa", "eager" or "flash"; None = the best the device supports.
         adapter: Directory of a LoRA of your own (PEFT layout), added to each request's modality adapter.
         runner: Backend, see `phi4.registry`.
+        allow_remote: Fetch pictures and recordings given as http(s) URLs, from public addresses only.
 
     Raises:
         ModelNotFound: Nothing of that name.
@@ -80,7 +82,7 @@ def load(
     )
     generator = Generator(
         backend,
-        Processor(checkpoint.config, tokenizer),
+        Processor(checkpoint.config, tokenizer, allow_remote=allow_remote),
         tokenizer,
         rope_policy=rope_policy,
         user_adapter=None if own is None else own.config.name,
@@ -142,7 +144,7 @@ class Phi4:
             images: Pictures (one or several) to put before the last user message.
             audio: Recordings (one or several) to put there, after the pictures.
             tools: Functions the model may call, in JSON-schema form or the model card's short form.
-            sampling: How to draw; None = greedy.
+            sampling: How to draw; None = greedy, up to 512 tokens (more after long recordings).
             options: Single fields of `SamplingParams`, such as `temperature=0.7`; they win over `sampling`.
 
         Raises:
@@ -246,9 +248,11 @@ class Phi4:
         parsed = _messages(messages, images, audio)
         inputs = self.generator.processor.prepare(parsed, tools=specs)
         if sampling is None and "max_new_tokens" not in options:
-            # The default limit gives way to a long prompt; one the caller chose does not.
+            # The default limit grows with recordings, whose words never take more tokens than their sound,
+            # and gives way to a long prompt; one the caller chose does neither.
+            wanted = max(params.max_new_tokens, sum(audio.num_tokens for audio in inputs.audios))
             room = self.info.max_context_tokens - len(inputs.token_ids)
-            params = replace(params, max_new_tokens=max(1, min(params.max_new_tokens, room)))
+            params = replace(params, max_new_tokens=max(1, min(wanted, room)))
         return Request(parsed, specs, params, inputs)
 
 

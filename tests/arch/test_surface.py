@@ -76,6 +76,12 @@ def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str
     assert f"phi4 {verb}" in capsys.readouterr().out
 
 
+def test_help_lists_the_exit_code_of_every_error() -> None:
+    codes = {error.exit_code for error in vars(phi4.errors).values() if hasattr(error, "exit_code")}
+    told = set(map(int, re.findall(r"  (\d+)  +[a-z]", build_parser().format_help())))
+    assert codes | {0, 130} <= told
+
+
 def test_help_loads_nothing_heavy() -> None:
     code = (
         "import sys\nfrom phi4.cli.main import build_parser\nbuild_parser().format_help()\n"

@@ -15,6 +15,7 @@ import pytest
 import soundfile
 from PIL import Image
 
+from phi4.cli.chat import Conversation
 from phi4.cli.main import main
 from phi4.testing.media import chirp, ramp_picture
 from phi4.testing.tiny import write_tiny_checkpoint
@@ -51,6 +52,31 @@ def test_answer_goes_to_stdout_and_statistics_to_stderr(
     assert captured.out
     assert captured.err.startswith("adapter: none, prompt: ")
     assert "answer: 6 tokens (length)" in captured.err
+
+
+def test_an_answer_that_was_cut_says_so_and_how_to_get_more(
+    tiny: str, media: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    note = "(cut at 6 tokens; --max-new-tokens N allows more)\n"
+    for line in (["ask", "hello"], ["transcribe", str(media / "talk.wav")]):
+        assert main([*line, "-m", tiny, *FEW]) == 0
+        assert capsys.readouterr().err == note
+        assert main([*line, "-m", tiny, *FEW, "--json"]) == 0
+        captured = capsys.readouterr()
+        assert json.loads(captured.out)["finish_reason"] == "length" and captured.err == ""
+
+
+def test_statistics_and_json_tell_of_a_longrope_crossing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_tiny_checkpoint(tmp_path, original_max=16, max_positions=256)
+    ask = ["ask", "hello", "-m", str(tmp_path), "--temperature", "1", "--seed", "2", "--max-new-tokens", "12"]
+    assert main([*ask, "--stats"]) == 0
+    assert "LongRoPE crossings: 1" in capsys.readouterr().err
+    assert main([*ask, "--stats", "--rope-policy", "pin"]) == 0
+    assert "crossings" not in capsys.readouterr().err
+    assert main([*ask, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["timing"]["rope_crossings"] == 1
 
 
 @pytest.mark.parametrize(
@@ -126,6 +152,35 @@ def test_error_is_json_where_a_program_reads(tiny: str, capsys: pytest.CaptureFi
     assert main(["ask", "x", "-m", tiny, "--image", "gone.png", "--json"]) == 3
     error = json.loads(capsys.readouterr().err)["error"]
     assert (error["type"], error["exit_code"]) == ("InvalidMedia", 3)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [["ask", "x", "--image", "gone.png"], ["ask", "x", "--audio", "gone.wav"], ["transcribe", "gone.wav"]],
+)
+def test_a_missing_file_is_found_before_a_model_is_loaded(
+    line: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*line, "-m", "no/such/model/here"]) == 3
+    assert "gone" in capsys.readouterr().err
+
+
+def test_a_question_swallowed_by_the_image_option_is_explained(
+    tiny: str, media: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["ask", "--image", str(media / "sign.png"), "What is it?", "-m", tiny]) == 3
+    assert "'What is it?' does not exist" in (told := capsys.readouterr().err)
+    assert "a question stands before the options" in told
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_is_one_line_and_no_traceback(tiny: str) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command("ask", "hello", "-m", tiny, *FEW), stdout=full, stderr=subprocess.PIPE, timeout=60
+        )
+    assert done.returncode == 1
+    assert done.stderr.decode() == "phi4: error: [Errno 28] No space left on device\n"
 
 
 def test_transcribe_goes_on_after_a_broken_file(
@@ -228,7 +283,7 @@ def test_failed_turn_leaves_the_conversation_as_it_was(
     write_tiny_checkpoint(short := Path(tiny).parent / "short", max_positions=64)
     assert chat(monkeypatch, str(short), "hello", "word " * 200, "and then?") == 0
     captured = capsys.readouterr()
-    assert "context" in captured.err and captured.err.count("\n") == 1
+    assert "context" in captured.err and captured.err.count("phi4: error: ") == 1
     assert chat(monkeypatch, str(short), "hello", "and then?") == 0
     assert capsys.readouterr().out == captured.out
 
@@ -249,6 +304,30 @@ def test_ctrl_c_stops_the_answer_and_not_the_chat(tiny: str) -> None:
     assert chat.returncode == 0, err
     assert b"(stopped)" in err
     assert b"/audio FILE" in out  # still listening
+
+
+def test_ctrl_c_before_the_answer_begins_leaves_the_chat_alive(
+    tiny: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    handle = Conversation.handle
+
+    def interrupted(self: Conversation, line: str) -> bool:
+        if line == "hello":
+            raise KeyboardInterrupt
+        return handle(self, line)
+
+    monkeypatch.setattr(Conversation, "handle", interrupted)
+    assert chat(monkeypatch, tiny, "hello", "/help", "/quit") == 0
+    captured = capsys.readouterr()
+    assert captured.err == "(stopped)\n" and "/audio FILE" in captured.out
+
+
+def test_chat_takes_a_picture_from_the_home_folder_and_says_what_it_took(
+    tiny: str, media: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(media))
+    assert chat(monkeypatch, tiny, "/image ~/sign.png", "/quit") == 0
+    assert capsys.readouterr().err == "(sign.png goes with your next message)\n"
 
 
 def test_ctrl_c_ends_ask_with_130(tiny: str) -> None:

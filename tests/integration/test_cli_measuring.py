@@ -9,9 +9,11 @@ import pytest
 import soundfile
 from PIL import Image
 
+import phi4
 from phi4.cli.main import main
 from phi4.data import generate
 from phi4.testing.tiny import write_tiny_checkpoint
+from phi4.types import TextPart
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +52,37 @@ def test_eval_writes_report_page_and_picture(
     assert main(line) == 0
     captured = capsys.readouterr()
     assert "Not 30 points above blind with an interval excluding zero: spoken_chart_qa." in captured.out
+    assert [line.split(":")[0] for line in captured.err.splitlines()] == [
+        "spoken_chart_qa",
+        "sums",
+        "written",
+    ]
     report = json.loads((tmp_path / "report.json").read_text())
     assert [row["task"] for row in report["rows"]] == ["spoken_chart_qa", "sums"]
     names = [control["name"] for control in report["rows"][0]["controls"]]
     assert names == ["blind (image)", "blind (audio)", "wrong image", "wrong audio", "adapter off"]
     assert "float32" in report["runner"]
-    assert (tmp_path / "report.md").read_text().startswith("| task |")
+    page = (tmp_path / "report.md").read_text()
+    assert "\n| task | n |" in page and "\n| sums: " in page
     with Image.open(tmp_path / "report.png") as picture:
         assert picture.format == "PNG"
+
+
+def test_eval_that_is_stopped_keeps_the_tasks_that_were_finished(
+    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = phi4.Phi4.generate
+
+    def until_text(self: phi4.Phi4, requests: list[phi4.Request]) -> list[phi4.Completion]:
+        if all(isinstance(part, TextPart) for message in requests[0].messages for part in message.parts):
+            raise KeyboardInterrupt
+        return answered(self, requests)
+
+    monkeypatch.setattr(phi4.Phi4, "generate", until_text)
+    line = ["eval", tiny, "-n", "2", "--tasks", "chart_qa,sums", "--out", str(tmp_path)]
+    assert main(line) == 130
+    rows = json.loads((tmp_path / "report.json").read_text())["rows"]
+    assert [row["task"] for row in rows] == ["chart_qa"]
 
 
 def test_eval_as_json_can_be_made_again(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -67,6 +92,15 @@ def test_eval_as_json_can_be_made_again(tiny: str, capsys: pytest.CaptureFixture
         return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
 
     assert report() == report()
+
+
+@pytest.mark.parametrize("line", [["eval", "no/such/model"], ["train", "smoke"]])
+def test_a_place_that_cannot_be_written_is_found_before_the_work(
+    line: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("x")
+    assert main([*line, "--out", str(tmp_path / "file" / "out")]) == 2
+    assert "give a folder that can be written" in capsys.readouterr().err
 
 
 def test_eval_lists_its_tasks_without_a_model(capsys: pytest.CaptureFixture[str]) -> None:

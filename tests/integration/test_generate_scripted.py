@@ -10,7 +10,7 @@ import pytest
 from phi4.configs import Phi4Config
 from phi4.engine.generator import Generator
 from phi4.engine.request import Request
-from phi4.engine.runner import Draw, MediaPiece, Nothing, SequenceSpec
+from phi4.engine.runner import Draw, MediaPiece, Nothing, SequenceSpec, StepPlan, StepResult
 from phi4.engine.sampler import draw, log_softmax, pack
 from phi4.errors import ContextOverflow, InvalidRequest, OutOfMemory
 from phi4.processing.tokenizer import Phi4Tokenizer
@@ -261,6 +261,42 @@ def test_a_full_cache_makes_requests_wait_instead_of_failing(tokenizer: Phi4Toke
     assert max(len(plan.rows) for plan in runner_of(tight).plans) == 2
     with pytest.raises(OutOfMemory):
         make(tokenizer, babbling(VOCAB), capacity_tokens=8).generate(requests)
+
+
+class CrampedRunner(ScriptedRunner):
+    """Has work space for a few rows only, and finds out in the middle of a step."""
+
+    most_rows = 2
+
+    def step(self, plan: StepPlan) -> StepResult:
+        result = super().step(plan)
+        if len(plan.rows) > self.most_rows:
+            raise OutOfMemory("no work space")
+        return result
+
+
+@pytest.mark.parametrize("most_rows", [1, 2, 3])
+def test_a_step_without_room_is_done_again_with_fewer_rows_and_changes_no_answer(
+    tokenizer: Phi4Tokenizer, most_rows: int
+) -> None:
+    requests = [
+        Request(inputs=media_row(10 + n), sampling=SamplingParams(1.0, seed=n, max_new_tokens=3 + 2 * n))
+        for n in range(6)
+    ]
+    pairs = [(Request(inputs=text_row(5 + 9 * n, n)), "the house on the hill") for n in range(6)]
+    free = make(tokenizer, babbling(VOCAB), max_step_tokens=24)
+    cramped = make(tokenizer, babbling(VOCAB))
+    runner = CrampedRunner(babbling(VOCAB), VOCAB, max_step_tokens=24)
+    runner.most_rows, cramped.runner = most_rows, runner
+    answers = cramped.generate(requests)
+    assert [a.token_ids for a in answers] == [a.token_ids for a in free.generate(requests)]
+    assert cramped.score_batch(pairs) == free.score_batch(pairs)
+    assert (runner.num_open, runner.num_handles) == (0, 0)
+    assert max(len(plan.rows) for plan in runner.plans) > most_rows
+    runner.most_rows = 0
+    with pytest.raises(OutOfMemory, match="no work space"):
+        cramped.generate(requests)
+    assert (runner.num_open, runner.num_handles) == (0, 0)
 
 
 def test_score_is_the_log_probability_of_each_target_token(tokenizer: Phi4Tokenizer) -> None:

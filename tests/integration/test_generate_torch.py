@@ -271,6 +271,29 @@ def test_score_equals_a_full_forward(model: Phi4Model, tokenizer: Phi4Tokenizer,
         assert scored.total == pytest.approx(float(np.sum(expected)), abs=1e-4)
 
 
+@pytest.mark.parametrize(("dtype", "limit"), [("float32", 2e-5), ("bfloat16", 0.03), ("float16", 0.02)])
+def test_rows_of_different_pools_and_adapters_score_as_alone_in_every_arithmetic(
+    tokenizer: Phi4Tokenizer, dtype: str, limit: float
+) -> None:
+    config = tiny_config(max_positions=1024)
+    kind = getattr(torch, dtype)
+    model = build_model(config, dict(tiny_tensors(config)).__getitem__, dtype=kind)
+    adapters = [(), ("vision",), ("speech",), ("vision", "speech")]
+    rows = [row(config, length, seed=length) for length in (40, 100, 600, 7)]  # three capacities
+    target = "the red house stands on the hill"
+    pairs = [(Request(inputs=r, adapters=names), target) for r, names in zip(rows, adapters, strict=True)]
+    scores = generator(model, tokenizer, max_step_tokens=150).score_batch(pairs)
+    ids = np.array(tokenizer.encode_text(target))
+    for inputs, names, scored in zip(rows, adapters, scores, strict=True):
+        whole = replace(inputs, token_ids=np.concatenate([inputs.token_ids, ids]))
+        with torch.no_grad():
+            hidden = model(make_batch([whole], ["short"], [names]))
+        assert hidden.dtype == kind
+        logprobs = torch.log_softmax(model.logits(hidden)[0].float(), dim=-1).detach().numpy()
+        expected = [logprobs[len(inputs.token_ids) + i - 1, token] for i, token in enumerate(ids)]
+        np.testing.assert_allclose(scored.logprobs, expected, atol=limit)
+
+
 def test_a_model_in_training_answers_without_dropout_and_goes_on_training(tokenizer: Phi4Tokenizer) -> None:
     model = build(original_max=64)
     model.router.dropouts["speech"] = 0.9

@@ -17,6 +17,7 @@ from phi4.checkpoint.inventory import adapter_shapes, adapters_for, expected_sha
 from phi4.checkpoint.keymap import adapter_of, lora_name, part_of, to_canonical, to_stored
 from phi4.checkpoint.manifest import sha256_file, verify_manifest, write_manifest
 from phi4.checkpoint.opening import Checkpoint, open_checkpoint
+from phi4.checkpoint.remote import describe_model
 from phi4.checkpoint.safetensors_file import TensorEntry, read_header, read_tensor, write_safetensors
 from phi4.checkpoint.saving import save_checkpoint
 
@@ -34,6 +35,7 @@ __all__ = [
     "adapters_for",
     "compare_shapes",
     "describe",
+    "describe_model",
     "expected_shapes",
     "load_adapter",
     "lora_name",

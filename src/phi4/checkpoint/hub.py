@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,14 @@ _HUB_ID = re.compile(
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
+@dataclass(frozen=True)
+class HubId:
+    """A repository on the hub; revision None = the newest."""
+
+    repo: str
+    revision: str | None = None
+
+
 def resolve_model(name: str | Path, modalities: Sequence[Modality] | None = None) -> Path:
     """Find a model, downloading what is needed of a hub repository.
 
@@ -52,13 +61,19 @@ def resolve_model(name: str | Path, modalities: Sequence[Modality] | None = None
         ModelNotFound: Nothing of that name, or the hub cannot be reached and the cache lacks it.
         InvalidArtifact: A pickle, or a repository without safetensors.
     """
+    found = locate_model(name)
+    return found if isinstance(found, Path) else _from_hub(found, modalities)
+
+
+def locate_model(name: str | Path) -> Path | HubId:
+    """Where a model is, without fetching anything; see `resolve_model`."""
     text = str(name)
     if text in BUILTIN:
         return _builtin(text)
-    path = Path(text).expanduser()
-    if text and path.is_dir():
+    path = _on_disk(text)
+    if path is not None and path.is_dir():
         return path
-    if path.is_file():
+    if path is not None:
         refuse_pickle(path)
         raise InvalidArtifact(f"{path}: a file; give the directory of the model, with its config.json")
     match = _HUB_ID.fullmatch(text)
@@ -67,7 +82,16 @@ def resolve_model(name: str | Path, modalities: Sequence[Modality] | None = None
             f"{text!r}: no such directory, and not one of the built-in models {list(BUILTIN)} or a hub id "
             "like microsoft/Phi-4-multimodal-instruct; check the name"
         )
-    return _from_hub(match["repo"], match["revision"], modalities)
+    return HubId(match["repo"], match["revision"])
+
+
+def _on_disk(text: str) -> Path | None:
+    """What stands at a path, None also when nothing can: a name too long, a home of nobody."""
+    try:
+        path = Path(text).expanduser()
+        return path if text and path.exists() else None
+    except (OSError, RuntimeError, ValueError):
+        return None
 
 
 def _builtin(name: str) -> Path:
@@ -79,13 +103,30 @@ def _builtin(name: str) -> Path:
     return folder
 
 
-def _from_hub(repo: str, revision: str | None, modalities: Sequence[Modality] | None) -> Path:
-    folder = _download(repo, revision, SMALL_FILES)
+def fetch_small_files(hub: HubId, more: Sequence[str] = ()) -> tuple[Path, HubId]:
+    """Everything of a repository but its weights.
+
+    Args:
+        hub: The repository.
+        more: Further patterns of file names.
+
+    Returns:
+        The folder in the cache, and the id with the commit it holds: what is fetched later is of the same.
+
+    Raises:
+        ModelNotFound: As `resolve_model`.
+    """
+    folder = _download(hub, (*SMALL_FILES, *more))
     if not (folder / "config.json").is_file():
         raise ModelNotFound(
-            f"{repo}: no config.json, neither on the hub nor in the local cache; "
+            f"{hub.repo}: no config.json, neither on the hub nor in the local cache; "
             "check the name, or connect once without offline mode"
         )
+    return folder, HubId(hub.repo, folder.name) if _COMMIT.fullmatch(folder.name) else hub
+
+
+def _from_hub(hub: HubId, modalities: Sequence[Modality] | None) -> Path:
+    folder, hub = fetch_small_files(hub)
     config = read_config(folder)
     parts = config.modalities if modalities is None else modalities
     if (folder / INDEX_NAME).is_file():
@@ -96,28 +137,33 @@ def _from_hub(repo: str, revision: str | None, modalities: Sequence[Modality] | 
         for part in ("vision", "speech"):
             if part in parts:
                 wanted += [f"{part}-lora/adapter_config.json", f"{part}-lora/{ADAPTER_FILE}"]
-    # The snapshot's folder is named after its commit: the weights come from the same one as the config.
-    commit = folder.name if _COMMIT.fullmatch(folder.name) else revision
-    folder = _download(repo, commit, tuple(wanted))
+    folder = _download(hub, tuple(wanted))
     absent = [file for file in wanted if "-lora/" not in file and not (folder / file).is_file()]
     if absent:
-        raise ModelNotFound(
-            f"{repo}: {', '.join(absent)} neither in the repository nor in the local cache; "
-            "offline: connect once. Pickle weights are not read: choose a repository with safetensors files"
-        )
+        raise no_weights(hub, absent)
     return folder
 
 
-def _download(repo: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
+def no_weights(hub: HubId, absent: Sequence[str]) -> ModelNotFound:
+    """The error for weight files that are nowhere."""
+    return ModelNotFound(
+        f"{hub.repo}: {', '.join(absent)} neither in the repository nor in the local cache; "
+        "offline: connect once. Pickle weights are not read: choose a repository with safetensors files"
+    )
+
+
+def _download(hub: HubId, patterns: tuple[str, ...]) -> Path:
     import huggingface_hub
 
     try:
-        return Path(huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=list(patterns)))
+        return Path(
+            huggingface_hub.snapshot_download(hub.repo, revision=hub.revision, allow_patterns=list(patterns))
+        )
     except Exception as problem:
-        raise ModelNotFound(f"{repo}: {_advice(problem, revision)}") from problem
+        raise ModelNotFound(f"{hub.repo}: {advice(problem, hub.revision)}") from problem
 
 
-def _advice(problem: Exception, revision: str | None) -> str:
+def advice(problem: Exception, revision: str | None) -> str:
     """One sentence on a failure of huggingface_hub: what happened and what to do."""
     from huggingface_hub import errors
 

@@ -42,7 +42,7 @@ class CheckpointReport:
     """What stands in a model's directory.
 
     Attributes:
-        path: The directory.
+        path: The directory, or the hub id with its commit.
         config: Its config, sizes read off the tensors included.
         parameters: Part ("text", "vision", "speech", "adapter:<name>") -> values in it, unused ones apart.
         nbytes: The same in bytes on disk.
@@ -133,13 +133,17 @@ def describe(path: str | Path) -> CheckpointReport:
     if directory.is_file():
         refuse_pickle(directory)
         raise InvalidArtifact(f"{directory}: a file; give the directory of the model, with its config.json")
-    checkpoint = scan_checkpoint(directory)
+    return report_on(scan_checkpoint(directory))
+
+
+def report_on(checkpoint: Checkpoint) -> CheckpointReport:
+    """The report on what was scanned."""
     config = checkpoint.config
     used = expected_shapes(config)
     unused = optional_shapes(config)
     parameters, nbytes = _sizes(checkpoint, used)
     return CheckpointReport(
-        path=directory,
+        path=checkpoint.path,
         config=config,
         parameters=parameters,
         nbytes=nbytes,

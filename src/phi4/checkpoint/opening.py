@@ -9,7 +9,7 @@ which is how a text model runs from part of a download.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,13 +25,15 @@ from phi4.checkpoint.safetensors_file import (
     refuse_pickle,
     view_tensor,
 )
-from phi4.checkpoint.shards import contained, plan_shards
+from phi4.checkpoint.shards import ShardPlan, contained, plan_shards
 from phi4.configs import Layout, Phi4Config, read_config
 from phi4.errors import CheckpointMismatch, InvalidArtifact
 from phi4.shapes import AnyArray
 from phi4.types import Modality
 
 ADAPTER_FILE = "adapter_model.safetensors"
+Header = dict[str, TensorEntry]
+"""Entries of one file by stored name."""
 
 
 @dataclass(frozen=True)
@@ -160,27 +162,42 @@ def open_checkpoint(
         raise InvalidArtifact(f"{directory}: a file; give the directory of the model, with its config.json")
     config = read_config(directory)
     parts = check_parts(config, modalities)
-    checkpoint = _scan(directory, config)
+    checkpoint = _scan(directory, config, plan_shards(directory), local_header)
     _require_files(checkpoint, parts)
     if check:
         checkpoint.check(parts)
     return checkpoint
 
 
-def scan_checkpoint(path: Path) -> Checkpoint:
-    """Open a directory without asking for completeness: for reports on what is there."""
-    return _scan(path, read_config(path))
+def local_header(path: Path) -> Header | None:
+    """Header of a file, None when it is not there."""
+    return read_header(path) if path.exists() else None
 
 
-def _scan(directory: Path, config: Phi4Config) -> Checkpoint:
+def scan_checkpoint(
+    path: Path, plan: ShardPlan | None = None, header: Callable[[Path], Header | None] = local_header
+) -> Checkpoint:
+    """Open a directory without asking for completeness: for reports on what is there.
+
+    Args:
+        path: The directory, with `config.json`.
+        plan: Its weight files; None = as `plan_shards` finds them.
+        header: Where headers come from, when the weights themselves are elsewhere.
+    """
+    return _scan(path, read_config(path), plan or plan_shards(path), header)
+
+
+def _scan(
+    directory: Path, config: Phi4Config, plan: ShardPlan, header_of: Callable[[Path], Header | None]
+) -> Checkpoint:
     entries: dict[str, TensorEntry] = {}
     unknown: list[str] = []
     absent: list[str] = []
-    for file, listed in plan_shards(directory).files.items():
-        if not (directory / file).exists():
+    for file, listed in plan.files.items():
+        header = header_of(directory / file)
+        if header is None:
             absent.append(file)
             continue
-        header = read_header(directory / file)
         for name in listed:
             if name not in header:
                 raise InvalidArtifact(
@@ -189,7 +206,10 @@ def _scan(directory: Path, config: Phi4Config) -> Checkpoint:
         _add(entries, unknown, header, {name: to_canonical(name, config.layout) for name in header})
     for adapter in config.adapters if config.layout == "hf" else ():
         folder = contained(directory, f"{adapter.name}-lora")
-        header = read_header(contained(folder, ADAPTER_FILE, root=directory))
+        header = header_of(contained(folder, ADAPTER_FILE, root=directory))
+        if header is None:
+            absent.append(f"{folder.name}/{ADAPTER_FILE}")
+            continue
         _add(entries, unknown, header, {name: adapter_to_canonical(name, adapter.name) for name in header})
     checkpoint = Checkpoint(directory, config, entries, tuple(unknown), tuple(absent))
     return replace(checkpoint, config=infer_sizes(config, entries))
@@ -198,7 +218,7 @@ def _scan(directory: Path, config: Phi4Config) -> Checkpoint:
 def _add(
     entries: dict[str, TensorEntry],
     unknown: list[str],
-    header: dict[str, TensorEntry],
+    header: Header,
     names: dict[str, str | None],
 ) -> None:
     for stored, entry in header.items():
@@ -220,7 +240,12 @@ def _require_files(checkpoint: Checkpoint, parts: tuple[Modality, ...]) -> None:
     wanted = {*parts, *(f"adapter:{name}" for name in adapters_for(checkpoint.config, parts))}
     plan = plan_shards(checkpoint.path)
     for file in checkpoint.absent_files:
-        for stored in plan.files[file]:
+        folder, is_adapter, _ = file.partition("-lora/")
+        if is_adapter and f"adapter:{folder}" in wanted:
+            raise InvalidArtifact(
+                f"{checkpoint.path / file}: the weights of this adapter are missing; fetch them"
+            )
+        for stored in plan.files.get(file, ()):
             name = to_canonical(stored, checkpoint.layout)
             if name is not None and part_of(name) in wanted:
                 raise InvalidArtifact(

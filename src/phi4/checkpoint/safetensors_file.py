@@ -126,10 +126,27 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
         ) from None
     raw = parse_json_object(header, f"{path} (header)")
     raw.pop("__metadata__", None)
+    return header_entries(path, raw, 8 + header_bytes, file_bytes)
+
+
+def header_entries(
+    path: Path, raw: Mapping[str, Any], data_start: int, file_bytes: int
+) -> dict[str, TensorEntry]:
+    """Check a parsed header completely.
+
+    Args:
+        path: The file, for messages and for the entries.
+        raw: Stored name -> object with dtype, shape and data_offsets.
+        data_start: Bytes before the first tensor.
+        file_bytes: Size of the whole file.
+
+    Raises:
+        InvalidArtifact: Anything that does not hold.
+    """
     if len(raw) > MAX_TENSORS:
         raise InvalidArtifact(f"{path}: {len(raw)} tensors, at most {MAX_TENSORS} are read; {_REPAIR}")
-    entries = [_entry(path, name, value, 8 + header_bytes) for name, value in raw.items()]
-    _check_layout(path, entries, 8 + header_bytes, file_bytes)
+    entries = [_entry(path, name, value, data_start) for name, value in raw.items()]
+    _check_layout(path, entries, data_start, file_bytes)
     return {entry.stored_name: entry for entry in entries}
 
 

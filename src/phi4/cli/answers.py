@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,13 @@ def stream_answer(deltas: Iterator[Delta]) -> Completion:
     for call in completion.tool_calls:
         print_json({"name": call.name, "arguments": call.arguments})
     return completion
+
+
+def note_if_cut(completion: Completion) -> None:
+    """Say on standard error that an answer is not whole, and what makes it longer."""
+    if completion.finish_reason == "length":
+        tokens = completion.usage.completion_tokens
+        print(f"(cut at {tokens} tokens; --max-new-tokens N allows more)", file=sys.stderr)
 
 
 def as_json(completion: Completion) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import argparse
 
 from phi4.cli import answers, options
 from phi4.cli.console import print_json, stderr
-from phi4.errors import InvalidRequest
+from phi4.errors import InvalidMedia, InvalidRequest
 
 HELP = "answer one prompt, about pictures and recordings too"
 
@@ -40,6 +40,14 @@ def run(args: argparse.Namespace) -> int:
     messages = [options.system_message(args.system)] if args.system else []
     messages.append(options.user_message(prompt, args.image, args.audio))
     tools = options.read_tools(args.tools)
+    try:
+        options.check_media(args.image, args.audio)
+    except InvalidMedia as error:
+        if prompt:
+            raise
+        raise InvalidMedia(
+            f'{error}; a question stands before the options: phi4 ask "What is it?" --image FILE'
+        ) from None
     deltas = options.load_model(args).stream(messages, tools=tools, **options.sampling(args))
     if args.json:
         completion = next(delta.completion for delta in deltas if delta.completion)
@@ -48,4 +56,6 @@ def run(args: argparse.Namespace) -> int:
         completion = answers.stream_answer(deltas)
     if args.stats:
         stderr().print(answers.statistics(completion), style="dim", soft_wrap=True)
+    elif not args.json:
+        answers.note_if_cut(completion)
     return 0

@@ -7,12 +7,16 @@ go with the next message. A failed turn is reported and forgotten, so the conver
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phi4.cli import options
+from phi4.cli.answers import note_if_cut
 from phi4.cli.console import print_error, print_text, stderr
 from phi4.errors import InvalidMedia, Phi4Error
 
@@ -42,10 +46,15 @@ def run(args: argparse.Namespace) -> int:
     start = [options.system_message(args.system)] if args.system else []
     conversation = Conversation(model, options.sampling(args), start)
     if sys.stdin.isatty():
+        with suppress(ImportError):
+            import readline  # noqa: F401  # arrow keys and history at the prompt
         stderr().print(f"{args.model} is listening. /help lists commands.", style="dim")
     while (line := read_line()) is not None:
-        if not conversation.handle(line.strip()):
-            break
+        try:
+            if not conversation.handle(line.strip()):
+                break
+        except KeyboardInterrupt:  # before the answer began: while media were read, or an encoder loaded
+            print("(stopped)", file=sys.stderr)
     return 0
 
 
@@ -98,11 +107,13 @@ class Conversation:
                 raise InvalidMedia(
                     f"/{kind} needs a file, such as /{kind} example.{'png' if kind == 'image' else 'wav'}"
                 )
+            path = os.path.expanduser(path)
             load_image(path) if kind == "image" else load_audio(path)
         except Phi4Error as error:
             print_error(error, as_json=False)
             return
         (self.images if kind == "image" else self.audio).append(path)
+        print(f"({Path(path).name} goes with your next message)", file=sys.stderr)
 
     def answer(self, text: str) -> None:
         """Stream the answer to a message and remember both; a failed turn is taken back."""
@@ -122,10 +133,12 @@ class Conversation:
 def write_until_interrupted(deltas: Iterator[Delta]) -> str:
     """Write an answer as it comes; Ctrl-C ends it early. Returns what was said until then."""
     said: list[str] = []
+    completion = None
     try:
         for delta in deltas:
             said.append(delta.text)
             print_text(delta.text, end="")
+            completion = delta.completion
     except KeyboardInterrupt:
         print(" (stopped)", file=sys.stderr)
     finally:
@@ -133,4 +146,6 @@ def write_until_interrupted(deltas: Iterator[Delta]) -> str:
         if close:  # frees what the runner holds for a half-read answer
             close()
     print_text("")
+    if completion is not None:
+        note_if_cut(completion)
     return "".join(said)

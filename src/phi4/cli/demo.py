@@ -96,8 +96,9 @@ def facts(piece: Piece, completion: Completion) -> dict[str, Any]:
     parts = [part for message in piece.sample.messages for part in message.parts if message.role == "user"]
     return {
         "title": piece.kind.title,
-        "files": [os.path.relpath(file) for file in piece.files],
+        "files": [shown_path(file) for file in piece.files],
         "asked": " ".join(part.text for part in parts if isinstance(part, TextPart)),
+        "spoken": piece.spoken,
         "tools": ", ".join(tool.name for tool in piece.sample.tools),
         "answer": calls_as_text(completion.tool_calls) or completion.text,
         "expected": piece.sample.expected.shown,
@@ -105,6 +106,12 @@ def facts(piece: Piece, completion: Completion) -> dict[str, Any]:
         "first_token_s": completion.timing.first_token_s,
         "tokens_per_s": answers.tokens_per_second(completion),
     }
+
+
+def shown_path(file: Path) -> str:
+    """Relative to the working directory where it lies below it, else whole."""
+    relative = os.path.relpath(file)
+    return str(file) if relative.startswith(os.pardir) else relative
 
 
 def print_field(name: str, text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,9 +48,22 @@ def run(args: argparse.Namespace) -> int:
         return 0
     args.model = args.name or args.model
     tasks = choose(args.tasks.split(",") if args.tasks else None)
+    if args.out:
+        options.make_folder(args.out)
     settings = Settings(n=args.n, batch=args.batch, controls=not args.no_controls)
     model = options.load_model(args)
-    report = Report(args.model, tuple(_rows(model, tasks, settings)), describe_runner(model))
+    rows: list[Row] = []
+
+    def finished(row: Row) -> None:
+        """Keep what is measured so far: a run that is stopped is not lost."""
+        rows.append(row)
+        if args.out:
+            Report(args.model, tuple(rows), describe_runner(model)).write(args.out / "report.json")
+        if not sys.stderr.isatty():
+            print(f"{row.task}: {100 * row.score.value:.1f}% in {row.seconds:.0f} s", file=sys.stderr)
+
+    _run_all(model, tasks, settings, finished)
+    report = Report(args.model, tuple(rows), describe_runner(model))
     if args.json:
         print_json(report.to_json())
     else:
@@ -66,12 +80,13 @@ def describe_runner(model: Phi4) -> str:
     return f"{info.name} on {info.device}, {info.dtype}, {info.attention} attention"
 
 
-def _rows(model: Phi4, tasks: list[Task], settings: Settings) -> list[Row]:
-    """Rows of the report, with a progress bar on a terminal."""
+def _run_all(model: Phi4, tasks: list[Task], settings: Settings, finished: Callable[[Row], None]) -> None:
+    """Run the tasks, with a progress bar on a terminal."""
     from phi4.evals.run import Progress, evaluate
 
     if not sys.stderr.isatty():
-        return evaluate(model, tasks, settings)
+        evaluate(model, tasks, settings, finished=finished)
+        return
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
@@ -82,7 +97,7 @@ def _rows(model: Phi4, tasks: list[Task], settings: Settings) -> list[Row]:
         def show(now: Progress) -> None:
             bar.update(line, description=f"{now.task}: {now.condition}", completed=now.done, total=now.total)
 
-        return evaluate(model, tasks, settings, show)
+        evaluate(model, tasks, settings, show, finished)
 
 
 def _write(report: Report, folder: Path) -> None:

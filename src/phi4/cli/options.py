@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     """How tokens are drawn."""
     group = parser.add_argument_group("answer")
-    group.add_argument("--max-new-tokens", type=int, metavar="N", help="length limit (default: 512)")
+    group.add_argument(
+        "--max-new-tokens",
+        type=int,
+        metavar="N",
+        help="length limit (default: 512, more after long recordings)",
+    )
     group.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0 = greedy (default)")
     group.add_argument(
         "--top-k", type=int, default=0, metavar="K", help="keep the K likeliest tokens; 0 = all"
@@ -108,6 +114,32 @@ def user_message(text: str, images: list[str], audio: list[str]) -> Message:
     parts += [AudioPart(Path(path)) for path in audio]
     parts += [TextPart(text)] if text else []
     return Message("user", tuple(parts))
+
+
+def check_media(images: Sequence[str], audio: Sequence[str]) -> None:
+    """Look at files before a model is loaded for them: a wrong path should not cost a minute.
+
+    Raises:
+        InvalidMedia: One is missing, empty, too big or of the wrong kind.
+    """
+    from phi4.processing.media import open_media
+
+    for path in images:
+        open_media(Path(path), "image").stream.close()
+    for path in audio:
+        open_media(Path(path), "audio").stream.close()
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of `--out` before the work: afterwards is too late to learn that it cannot be.
+
+    Raises:
+        InvalidRequest: It cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidRequest(f"--out {folder}: {error.strerror}; give a folder that can be written") from None
 
 
 def read_prompt(prompt: str | None) -> str:

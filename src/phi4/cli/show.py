@@ -6,7 +6,6 @@ import argparse
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from phi4.cli import options
 from phi4.cli.console import print_json, printable, stdout, working
 
 if TYPE_CHECKING:
@@ -22,23 +21,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "model",
         nargs="?",
         default="nano",
-        help="nano, a directory, or a hub id, downloaded first (default: nano)",
-    )
-    parser.add_argument(
-        "--modalities",
-        type=options.modalities,
-        metavar="LIST",
-        help="of a hub id: fetch the files of these parts only, e.g. text",
+        help="nano, a directory, or a hub id, of which no weights are fetched (default: nano)",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object, every tensor name included")
 
 
 def run(args: argparse.Namespace) -> int:
     """Describe the checkpoint."""
-    from phi4.checkpoint import describe, resolve_model
+    from phi4.checkpoint import describe_model
 
     with working(f"looking at {args.model}"):
-        report = describe(resolve_model(args.model, args.modalities))
+        report = describe_model(args.model)
     if args.json:
         print_json(report.as_dict() | {"attention": attention()})
         return 0

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from phi4.cli.console import print_json, print_text
+from phi4.cli.options import make_folder
 from phi4.errors import InvalidRequest, MissingExtra
 
 STOPPED = 130
@@ -48,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
     if args.recipe not in RECIPES:
         raise InvalidRequest(f"unknown recipe {args.recipe!r}; known: {', '.join(RECIPES)}")
     out = args.out or Path("runs") / args.recipe
+    make_folder(out)
     facts = train(
         RECIPES[args.recipe](args.device),
         out,

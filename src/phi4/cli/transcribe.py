@@ -18,20 +18,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a file, one a line")
     parser.add_argument("--stats", action="store_true", help="adapter, tokens and times on standard error")
+    options.add_sampling_options(parser)
     options.add_model_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Transcribe each file. A bad one is reported and the others still run; its exit code is kept."""
-    model = options.load_model(args)
     code = 0
+    files = []
     for file in args.files:
         try:
-            with working(f"listening to {file}"):
-                completion = model.transcribe(file)
+            options.check_media((), [file])
+            files.append(file)
         except InvalidRequest as error:
-            print_error(error, as_json=args.json)
-            code = code or error.exit_code
+            code = code or _report(error, args.json)
+    if not files:
+        return code
+    model = options.load_model(args)
+    for file in files:
+        try:
+            with working(f"listening to {file}"):
+                completion = model.transcribe(file, **options.sampling(args))
+        except InvalidRequest as error:
+            code = code or _report(error, args.json)
             continue
         if args.json:
             print_json({"file": file} | answers.as_json(completion))
@@ -39,4 +48,11 @@ def run(args: argparse.Namespace) -> int:
             print_text(f"{file}: {completion.text}" if len(args.files) > 1 else completion.text)
         if args.stats:
             stderr().print(answers.statistics(completion), style="dim", soft_wrap=True)
+        elif not args.json:
+            answers.note_if_cut(completion)
     return code
+
+
+def _report(error: InvalidRequest, as_json: bool) -> int:
+    print_error(error, as_json=as_json)
+    return error.exit_code

@@ -25,6 +25,7 @@ _UNSUPPORTED: dict[str, tuple[tuple[Any, ...], str]] = {
     "alpha_pattern": ((None, {}), "empty: one alpha for all modules"),
     "layers_to_transform": ((None, []), "null: an adapter acts on all layers"),
     "layer_replication": ((None,), "null"),
+    "alora_invocation_tokens": ((None, []), "null: an adapter acts on every token"),
     "init_lora_weights": (
         (True, False, None, "gaussian"),
         "true, false or 'gaussian': others change the base weights",

@@ -94,7 +94,8 @@ class Generator:
         """Answer all requests, sharing steps; the order of answers is the order of requests.
 
         Raises:
-            InvalidRequest: A request is impossible; raised before anything runs.
+            InvalidRequest: A request is impossible; known before anything runs, except for an adapter or an
+                encoder that is not there, which shows when the request's turn comes.
             ContextOverflow: A prompt with its answer does not fit the context.
             OutOfMemory: A request does not fit even alone.
         """

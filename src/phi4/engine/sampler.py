@@ -7,6 +7,10 @@ chunking and after any re-prefill. Ties go to the lower token id everywhere.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any
+
 import numpy as np
 
 from phi4.engine.runner import PackedSampling
@@ -15,6 +19,14 @@ from phi4.shapes import AnyArray, BoolArray, FloatArray, IntArray
 from phi4.types import SamplingParams
 
 MAX_TEMPERATURE = 2.0
+# (field, its kind of number, what must hold, what to give instead)
+_RULES: tuple[tuple[str, type[Real], Callable[[Any], bool], str], ...] = (
+    ("temperature", Real, lambda t: 0.0 <= t <= MAX_TEMPERATURE, f"a number from 0 to {MAX_TEMPERATURE:g}"),
+    ("top_p", Real, lambda p: 0.0 < p <= 1.0, "a number above 0 and at most 1"),
+    ("top_k", Integral, lambda k: k >= 0, "0 (all tokens) or a positive whole number"),
+    ("max_new_tokens", Integral, lambda n: n >= 1, "a whole number, at least 1"),
+    ("seed", Integral, lambda seed: 0 <= seed < 2**64, "an integer from 0 to 2**64 - 1"),
+)
 
 
 def uniform(seed: int, position: int) -> float:
@@ -36,22 +48,16 @@ def pack(params: SamplingParams, fresh_seed: int) -> PackedSampling:
         fresh_seed: Taken when `params.seed` is None.
 
     Raises:
-        InvalidRequest: A parameter is out of range.
+        InvalidRequest: A parameter is out of range or no number.
     """
-    if not 0.0 <= params.temperature <= MAX_TEMPERATURE:
-        raise InvalidRequest(
-            f"temperature is {params.temperature}; give a number from 0 to {MAX_TEMPERATURE:g}"
-        )
-    if not 0.0 < params.top_p <= 1.0:
-        raise InvalidRequest(f"top_p is {params.top_p}; give a number above 0 and at most 1")
-    if params.top_k < 0:
-        raise InvalidRequest(f"top_k is {params.top_k}; give 0 (all tokens) or a positive number")
-    if params.max_new_tokens < 1:
-        raise InvalidRequest(f"max_new_tokens is {params.max_new_tokens}; give at least 1")
-    if params.seed is not None and not 0 <= params.seed < 2**64:
-        raise InvalidRequest(f"seed is {params.seed}; give an integer from 0 to 2**64 - 1")
+    for name, kind, holds, valid in _RULES:
+        value = getattr(params, name)
+        if name == "seed" and value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, kind) or not holds(value):
+            raise InvalidRequest(f"{name} is {value!r}; give {valid}")
     seed = fresh_seed if params.seed is None else params.seed
-    return PackedSampling(params.temperature, params.top_k, params.top_p, seed)
+    return PackedSampling(float(params.temperature), int(params.top_k), float(params.top_p), int(seed))
 
 
 def draw(

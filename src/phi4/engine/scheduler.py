@@ -53,6 +53,7 @@ class Scheduler:
         self._policy = policy
         self._waiting: deque[LiveSequence] = deque()
         self._running: list[LiveSequence] = []
+        self._most_rows = runner.info.max_rows
         self._num_steps = 0
 
     @property
@@ -86,7 +87,13 @@ class Scheduler:
             return []
         chosen = choose(self._running, self._runner.info)
         plan = StepPlan(tuple(sequence.row(count) for sequence, count in chosen))
-        result = self._runner.step(plan)
+        try:
+            result = self._runner.step(plan)
+        except OutOfMemory:
+            if len(self._running) == 1:
+                raise
+            self._preempt()
+            return []
         seen: list[tuple[LiveSequence, Delta]] = []
         for (sequence, _), row, answer in zip(chosen, plan.rows, result.rows, strict=True):
             sequence.last_step = self._num_steps
@@ -100,7 +107,7 @@ class Scheduler:
         return seen
 
     def _admit(self) -> None:
-        while self._waiting and len(self._running) < self._runner.info.max_rows:
+        while self._waiting and len(self._running) < self._most_rows:
             sequence = self._waiting[0]
             try:
                 sequence.encode(self._runner)
@@ -110,6 +117,17 @@ class Scheduler:
                     raise
                 return  # room comes back when a running sequence ends
             self._running.append(self._waiting.popleft())
+
+    def _preempt(self) -> None:
+        """After a step without room: all begin anew, from now on half as many at once.
+
+        Draws depend on seed and position alone, so no answer changes.
+        """
+        self._most_rows = len(self._running) // 2
+        for sequence in reversed(self._running):
+            sequence.close_slot(self._runner)
+            self._waiting.appendleft(sequence)
+        self._running = []
 
     def _cross(self) -> None:
         """Rebuild the caches of sequences whose regime changed: everything is fed again, media included."""

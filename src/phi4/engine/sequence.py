@@ -239,8 +239,8 @@ class Scoring(LiveSequence):
         return self.prompt_length + len(self.tokens)
 
     def want(self, stop: int) -> Want:
-        first = max(self.fed + 1, self.prompt_length)  # position of the first target this row judges
-        targets = self.tokens[first - self.prompt_length : max(stop + 1 - self.prompt_length, 0)]
+        # What was judged before the cache had to be made anew is not judged again.
+        targets = self.tokens[len(self.logprobs) : max(stop + 1 - self.prompt_length, 0)]
         return Score(np.asarray(targets, np.int64)) if targets else Nothing()
 
     def take(self, result: RowResult, stop: int) -> Delta:

@@ -29,8 +29,9 @@ class StopStrings:
     _held: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
-        if not all(self.stops):
-            raise InvalidRequest("a stop string is empty; remove it or give at least one character")
+        for stop in self.stops:
+            if not isinstance(stop, str) or not stop:
+                raise InvalidRequest(f"a stop string is {stop!r}; give text of at least one character")
 
     def push(self, text: str) -> str:
         """Add `text`; return the part of what is held that no stop string can reach any more."""

@@ -1,8 +1,8 @@
 """Controls: the same sample with its medium taken away, exchanged, or its adapter switched off.
 
 A score on pictures or speech means little alone: grammar, frequent answers and guessing may carry
-it. Each control removes one source of knowledge and leaves the rest of the prompt as it was, sizes
-and lengths included, so token counts stay equal and only the content differs.
+it. Each control removes one source of knowledge and leaves the rest of the prompt as it was. Blank
+pictures and silence keep size and length, so token counts stay equal; a wrong medium brings its own.
 """
 
 from __future__ import annotations

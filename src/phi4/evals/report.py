@@ -34,11 +34,6 @@ class Report:
     rows: tuple[Row, ...]
     runner: str = ""
 
-    @property
-    def needs_its_media(self) -> bool:
-        """True when every media row clears the bar: 30 points above blind, interval excluding zero."""
-        return all(row.needs_its_media for row in self.rows)
-
     def to_json(self) -> dict[str, Any]:
         """Plain values: the whole report."""
         rows = [
@@ -56,6 +51,16 @@ class Report:
 
 
 HEADINGS = ("task", "n", "score (95%)", "error rate", "aim", "control", "score", "task minus control (95%)")
+PAGE_HEADINGS = (
+    "task",
+    "n",
+    "score (95%)",
+    "aim",
+    "blind",
+    "minus blind, points (95%)",
+    "wrong medium",
+    "adapter off",
+)
 
 
 def cells(report: Report) -> list[tuple[str, ...]]:
@@ -92,10 +97,34 @@ def table(report: Report) -> Table:
 
 
 def markdown(report: Report) -> str:
-    """The report as a Markdown table."""
-    rule = ["---" if h in ("task", "control") else "---:" for h in HEADINGS]
-    lines = [HEADINGS, rule, *cells(report)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+    """The report for a page: what it is of, a Markdown table with a line a task, the verdict."""
+    rule = ["---", *["---:"] * (len(PAGE_HEADINGS) - 1)]
+    lines = [PAGE_HEADINGS, rule, *map(_page_line, report.rows)]
+    drawn = ["| " + " | ".join(line) + " |" for line in lines]
+    return "\n".join([f"{report.model}: {report.runner}.", "", *drawn, "", verdict(report)]) + "\n"
+
+
+def _page_line(row: Row) -> tuple[str, ...]:
+    """Score, aim and controls in one line; controls of several media stand side by side."""
+    scores: dict[str, list[str]] = {"blind": [], "wrong": [], "adapter": []}
+    several = sum(c.removes_medium for c in row.controls) > 1
+    for control in row.controls:
+        words = control.name.split()  # "blind", "blind (image)", "wrong audio", "adapter off"
+        kind = words[0]
+        medium = f" {words[-1].strip('()')}" if several and kind in ("blind", "wrong") else ""
+        scores[kind].append(percent(control.score.value) + medium)
+    hardest = row.blind
+    gain = f"{_points(hardest.gain.value)} ({_range(hardest.gain)})" if hardest else ""
+    return (
+        f"{row.task}: {row.title}",
+        str(row.n),
+        f"{percent(row.score.value)} ({_range(row.score)})",
+        "" if row.aim is None else percent(row.aim),
+        " / ".join(scores["blind"]),
+        gain,
+        " / ".join(scores["wrong"]),
+        " / ".join(scores["adapter"]),
+    )
 
 
 def verdict(report: Report) -> str:

@@ -106,7 +106,8 @@ class Row:
     @property
     def needs_its_media(self) -> bool:
         """True when the score is 30 points above every blind control and the interval excludes zero."""
-        return all(c.gain.value >= 0.30 and c.gain.low > 0 for c in self.controls if c.removes_medium)
+        blinds = [c.gain for c in self.controls if c.removes_medium]
+        return all(gain.value >= 0.30 and gain.excludes_zero for gain in blinds)
 
 
 @dataclass(frozen=True)
@@ -211,6 +212,7 @@ def evaluate(
     tasks: Sequence[Task],
     settings: Settings | None = None,
     listener: Listener = lambda _: None,
+    finished: Callable[[Row], None] = lambda _: None,
 ) -> list[Row]:
     """Run tasks and return one row each.
 
@@ -219,11 +221,16 @@ def evaluate(
         tasks: What to run; see `phi4.evals.tasks.TASKS`.
         settings: Sample count, batch size, with or without controls.
         listener: Hears of every batch.
+        finished: Gets every row as soon as it is whole.
     """
     settings = settings or Settings()
     total = settings.n * sum(1 + len(_controls(task, settings)) for task in tasks)
     runner = _Runner(model, settings, total, listener)
-    return [runner.row(task) for task in tasks]
+    rows = []
+    for task in tasks:
+        rows.append(runner.row(task))
+        finished(rows[-1])
+    return rows
 
 
 def judge(task: Task, samples: Sequence[Sample], completions: Sequence[Completion]) -> list[Outcome]:

@@ -8,10 +8,12 @@ from a canonical name to an array, such as a checkpoint's.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from phi4.configs import AdapterConfig, Phi4Config
 from phi4.errors import CheckpointMismatch
@@ -49,7 +51,7 @@ def build_model(
         InvalidRequest: A part, adapter or kernel that does not exist.
     """
     kernel = select_attention(device, attention)
-    with torch.device("meta"):
+    with torch.device("meta"), _WithoutInit():
         model = Phi4Model(config, parts, adapters)
     _fill(model, read, dtype or getattr(torch, config.dtype), torch.device(device))
     model.attention = model.encoder_attention = kernel
@@ -60,17 +62,17 @@ def load_part(model: Phi4Model, part: Modality, read: Read) -> None:
     """Add an encoder to a model that runs without it; nothing happens when it is there.
 
     Raises:
-        CheckpointMismatch: Its tensors are missing or misshapen.
+        CheckpointMismatch: Its tensors are missing or misshapen; the model is as before.
         InvalidRequest: The model has no such part.
     """
     if part == "text" or getattr(model, part, None) is not None:
         return
     dtype, device = model.dtype, model.device
-    with torch.device("meta"):
+    with torch.device("meta"), _WithoutInit():
         model.add_part(part)
     try:
         _fill(model, read, dtype, device)
-    except CheckpointMismatch:
+    except BaseException:  # Ctrl-C too: a half-filled part would look as if it were loaded
         setattr(model, part, None)
         raise
     getattr(model, part).train(model.training)
@@ -89,12 +91,28 @@ def load_adapter(model: Phi4Model, adapter: AdapterConfig, read: Read) -> None:
         InvalidRequest: An adapter of that name is loaded.
     """
     dtype, device = model.dtype, model.device
-    model.add_adapter(adapter)
+    with _WithoutInit():
+        model.add_adapter(adapter)
     try:
         _fill(model, read, dtype, device, only=f".{adapter.name}.weight")
-    except CheckpointMismatch:
+    except BaseException:
         model.remove_adapter(adapter.name)
         raise
+
+
+class _WithoutInit(TorchFunctionMode):
+    """Skips the random numbers of new layers, which are about to be replaced.
+
+    They cost time, and without storage also memory: torch then imports its compiler (80 MB, a second).
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def _fill(

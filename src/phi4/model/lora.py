@@ -91,6 +91,8 @@ class LoraLinear(nn.Linear):
         self.router = router
         self.lora_A = nn.ModuleDict()
         self.lora_B = nn.ModuleDict()
+        # A new module is in training mode; in a model that serves, that would switch dropout on.
+        self.train(linear.training)
 
     def add(self, adapter: AdapterConfig) -> None:
         """Add an adapter whose delta is zero, beside the base weight's dtype and device."""
@@ -127,12 +129,16 @@ def install_lora(
         The router through which rows choose.
 
     Raises:
-        InvalidRequest: An adapter of that name is already there.
+        InvalidRequest: An adapter of that name is already there, or the name cannot be a module's.
     """
     router = router or AdapterRouter()
     for adapter in adapters:
         if adapter.name in router.scales:
             raise InvalidRequest(f"adapter {adapter.name!r} is loaded already: give this one another name")
+        if hasattr(nn.ModuleDict, adapter.name) or adapter.name == "training":
+            raise InvalidRequest(
+                f"adapter name {adapter.name!r} is one that PyTorch uses itself: rename the adapter's folder"
+            )
         for layer in decoder.layers:
             for target in adapter.target_modules:
                 _wrapped(layer, target, router).add(adapter)

@@ -3,7 +3,7 @@
 `load_audio` reads WAV, FLAC, OGG and MP3 through libsndfile at any rate and channel count, in blocks: each
 block is checked, mixed to one channel and resampled before the next is read, so memory is bounded by the
 length limit at 16 kHz whatever the file claims. M4A, MP4, MOV and WebM are decoded when PyAV is installed
-(`phi4[video]`). Log-mel features are in `phi4.processing.mel`.
+(extra `video`). Log-mel features are in `phi4.processing.mel`.
 """
 
 from __future__ import annotations
@@ -137,8 +137,8 @@ def _import_av(media: OpenedMedia) -> ModuleType:
         return importlib.import_module("av")
     except ImportError:
         raise MissingExtra(
-            f"{media.name} is {media.format.title}: reading its sound needs PyAV, pip install 'phi4[video]'; "
-            "or convert it to WAV, FLAC, OGG or MP3"
+            f"{media.name} is {media.format.title}: reading its sound needs PyAV, from the checkout: "
+            "pip install '.[video]'; or convert it to WAV, FLAC, OGG or MP3"
         ) from None
 
 

@@ -65,6 +65,18 @@ def load_image(
             raise decoding_failed(media.name, f"{media.format.id} picture", error) from None
 
 
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """A picture the caller opened with Pillow, seen as `load_image` would see its file.
+
+    Raises:
+        InvalidMedia: Its pixels cannot be read, as of a file that was cut short.
+    """
+    try:
+        return _upright_rgb(image)
+    except Exception as error:
+        raise decoding_failed("the given Pillow image", "picture", error) from None
+
+
 def _header_size(media: OpenedMedia) -> tuple[int, int]:
     size = image_size(media.format.id, media.stream)
     if size is None:
@@ -78,11 +90,13 @@ def _check_size(name: str, size: tuple[int, int], limits: MediaLimits) -> None:
         raise InvalidMedia(f"{name} is {width} x {height} pixels: it has no content")
     if max(size) > limits.max_image_side_px:
         raise InvalidMedia(
-            f"{name} is {width} x {height} pixels, over the limit of {limits.max_image_side_px} a side"
+            f"{name} is {width} x {height} pixels, over the limit of {limits.max_image_side_px} a side: "
+            "scale it down"
         )
     if width * height > limits.max_image_px:
         raise InvalidMedia(
-            f"{name} is {width} x {height} pixels, over the limit of {limits.max_image_px:,} pixels"
+            f"{name} is {width} x {height} pixels, over the limit of {limits.max_image_px:,} pixels: "
+            "scale it down"
         )
 
 
@@ -93,6 +107,10 @@ def _decode(media: OpenedMedia, limits: MediaLimits) -> Image.Image:
     # The plugin may see another size than the header we read: a GIF frame can exceed its screen.
     _check_size(media.name, image.size, limits)
     image.load()
+    return _upright_rgb(image)
+
+
+def _upright_rgb(image: Image.Image) -> Image.Image:
     with _warnings_are_errors():
         turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG, 1))
     rgb = _to_rgb(image)

@@ -21,7 +21,7 @@ from phi4.configs import Phi4Config
 from phi4.errors import ContextOverflow, InvalidArtifact, InvalidMedia, InvalidRequest
 from phi4.processing.audio import load_audio
 from phi4.processing.chat import ChatRenderer, Placement, RenderedChat
-from phi4.processing.images import load_image
+from phi4.processing.images import load_image, upright_rgb
 from phi4.processing.media import DEFAULT_LIMITS, MediaLimits
 from phi4.processing.mel import audio_arrays
 from phi4.processing.messages import parse_messages
@@ -161,7 +161,7 @@ class Processor:
         elif isinstance(source, np.ndarray):
             picture = source
         else:
-            picture = source.convert("RGB")
+            picture = upright_rgb(source)
         return tile_image(picture, self.config.vision, max_crops)
 
     def _audio(self, source: AudioSource) -> AudioArrays:

@@ -17,6 +17,7 @@ from torch import Tensor
 from phi4.configs import DecoderConfig
 from phi4.engine.runner import SequenceSpec, Slot
 from phi4.errors import OutOfMemory
+from phi4.torch_runner.memory import is_out_of_memory
 
 MIN_CAPACITY_TOKENS = 64
 
@@ -130,18 +131,23 @@ class Cache:
         there.length = length
 
     def _grow(self, pool: Pool) -> None:
+        """Double the lanes; where there is no room for that, take what there is room for."""
         wanted = max(1, pool.num_lanes)
         lane_bytes = pool.capacity * self.bytes_per_token
-        while wanted > 1 and self._over(wanted * lane_bytes):
+        while wanted:
+            if not self._over(wanted * lane_bytes) and self._extended(pool, wanted):
+                return
             wanted //= 2
-        if self._over(wanted * lane_bytes):
-            raise self._no_room(lane_bytes)
+        raise self._no_room(lane_bytes)
+
+    def _extended(self, pool: Pool, lanes: int) -> bool:
         try:
-            self._extend(pool, wanted)
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            if not isinstance(error, torch.OutOfMemoryError) and "alloc" not in str(error):
+            self._extend(pool, lanes)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
                 raise
-            raise self._no_room(lane_bytes) from error
+            return False
+        return True
 
     def _over(self, more_bytes: int) -> bool:
         return self._max_bytes is not None and self.allocated_bytes + more_bytes > self._max_bytes

@@ -11,6 +11,7 @@ from phi4.engine.runner import ModelRunner
 from phi4.errors import InvalidRequest
 from phi4.model import build_model, load_adapter
 from phi4.shapes import AnyArray
+from phi4.torch_runner.memory import memory_errors
 from phi4.torch_runner.runner import LazyWeights, TorchRunner
 from phi4.types import Modality
 
@@ -42,6 +43,7 @@ def open_torch_runner(
     Raises:
         InvalidRequest: An option that cannot be had here.
         CheckpointMismatch: Tensors are missing or misshapen.
+        OutOfMemory: The weights do not fit the device.
     """
     config = checkpoint.config
     chosen = _device(device)
@@ -52,17 +54,18 @@ def open_torch_runner(
             raise KeyError(name)
         return checkpoint.read(name)
 
-    model = build_model(
-        config,
-        read,
-        parts,
-        [] if modalities is None else adapters_for(config, parts),
-        _dtype(dtype, checkpoint),
-        chosen,
-        attention,
-    )
-    if adapter is not None:
-        load_adapter(model, adapter.config, adapter.tensors.__getitem__)
+    with memory_errors("loading the model", "load fewer modalities, a smaller dtype, or on another device"):
+        model = build_model(
+            config,
+            read,
+            parts,
+            [] if modalities is None else adapters_for(config, parts),
+            _dtype(dtype, checkpoint),
+            chosen,
+            attention,
+        )
+        if adapter is not None:
+            load_adapter(model, adapter.config, adapter.tensors.__getitem__)
     if modalities is not None:
         return TorchRunner(model)
     return TorchRunner(model, lazy=LazyWeights(read, config.modalities, config.adapters))

@@ -26,15 +26,17 @@ from phi4.engine.runner import (
     StepPlan,
     StepResult,
 )
-from phi4.errors import ContextOverflow, InvalidRequest, OutOfMemory
+from phi4.errors import ContextOverflow, InvalidRequest
 from phi4.model import Phi4Model, audio_batch, image_batch, load_adapter, load_part
 from phi4.shapes import AnyArray
 from phi4.torch_runner.cache import Cache
 from phi4.torch_runner.forward import Work, run_batch, split_by_length
+from phi4.torch_runner.memory import memory_errors
 from phi4.torch_runner.results import batch_results
 from phi4.types import AudioArrays, ImageArrays, Modality
 
 _log = logging.getLogger(__name__)
+_FEWER = "run fewer or shorter requests"
 
 
 @dataclass(frozen=True)
@@ -117,8 +119,8 @@ class TorchRunner:
     def encode(self, media: ImageArrays | AudioArrays, projector: AudioProjector = "speech") -> MediaHandle:
         """Run an encoder; loads it first when it was left on disk. See `ModelRunner.encode`."""
         part: Modality = "vision" if isinstance(media, ImageArrays) else "speech"
-        self._need_part(part)
-        with self._evaluating(), _memory(f"encoding {part} input"):
+        with self._evaluating(), memory_errors(f"encoding {part} input", _FEWER):
+            self._need_part(part)
             if isinstance(media, ImageArrays):
                 features, _ = self.model.encode_images(image_batch([media]))
             else:
@@ -140,8 +142,9 @@ class TorchRunner:
             raise ContextOverflow(
                 f"{spec.reserved_tokens} tokens asked for, the model's context is {limit}: shorten"
             )
-        for name in spec.adapters:
-            self._need_adapter(name)
+        with memory_errors("loading an adapter", _FEWER):
+            for name in spec.adapters:
+                self._need_adapter(name)
         return self._cache.open(spec)
 
     def copy_prefix(self, source: Slot, target: Slot, length: int) -> None:
@@ -168,7 +171,7 @@ class TorchRunner:
         work = [Work(place, row, self._cache[row.slot]) for place, row in enumerate(plan.rows)]
         self._check(work)
         results: dict[int, RowResult] = {}
-        with self._evaluating(), _memory("a step"):
+        with self._evaluating(), memory_errors("a step", _FEWER):
             for batch in split_by_length(work):
                 results.update(self._run(batch))
         return StepResult(tuple(results[place] for place in range(len(work))))
@@ -195,7 +198,8 @@ class TorchRunner:
                 f"use a model that has it, or load with modalities including {part!r}"
             )
         _log.info("loading the %s encoder", part)
-        load_part(self.model, part, self._lazy.read)
+        with torch.inference_mode(False):  # weights made under it could never be trained
+            load_part(self.model, part, self._lazy.read)
 
     def _need_adapter(self, name: str) -> None:
         if name in self.model.router.scales:
@@ -223,16 +227,6 @@ class TorchRunner:
         finally:
             for module in training:
                 module.training = True
-
-
-@contextmanager
-def _memory(what: str) -> Iterator[None]:
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise OutOfMemory(
-            f"{what} ran out of device memory ({error}); run fewer or shorter requests"
-        ) from error
 
 
 def _no_weights(name: str) -> AnyArray:

@@ -15,6 +15,7 @@ from phi4 import registry
 from phi4.checkpoint import LoadedAdapter, adapter_shapes, save_adapter
 from phi4.configs import AdapterConfig
 from phi4.errors import ContextOverflow, InvalidMedia, InvalidRequest, MissingExtra, ModelNotFound
+from phi4.processing.prompts import transcribe_message
 from phi4.testing.media import audio_bytes, chirp, image_bytes, ramp_picture
 from phi4.testing.tiny import tiny_config, write_tiny_checkpoint
 
@@ -68,6 +69,7 @@ def test_encoders_come_on_first_use_and_only_when_they_may(folder: Callable[[str
     lazy.chat("Hi", PICTURE, max_new_tokens=1)
     assert network.vision is not None and network.speech is None
     assert list(network.router.scales) == ["vision"]
+    assert not any(weight.is_inference() for weight in network.parameters())  # they can still be trained
     strict = phi4.load(folder("original"), modalities=("text", "speech"))
     assert strict.info.modalities == ("text", "speech")
     assert strict.chat("Hi", audio=VOICE, max_new_tokens=4).token_ids
@@ -139,6 +141,24 @@ def test_the_default_limit_gives_way_to_a_long_prompt_but_a_chosen_one_does_not(
         model.chat("x " * 3000)
 
 
+def test_the_default_limit_grows_with_a_long_recording(model: phi4.Phi4) -> None:
+    voice = np.random.default_rng(0).normal(0, 0.1, 16000 * 48).astype(np.float32)
+    request = model._request([transcribe_message(voice)], (), (), (), None, {})
+    assert request.inputs is not None and request.inputs.audios[0].num_tokens == 600
+    assert request.sampling.max_new_tokens == 600
+    assert model._request("Hi", (), (), (), None, {}).sampling.max_new_tokens == 512
+    chosen = model._request([transcribe_message(voice)], (), (), (), None, {"max_new_tokens": 9})
+    assert chosen.sampling.max_new_tokens == 9
+
+
+def test_remote_media_are_fetched_only_when_that_was_allowed(folder: Callable[[str], Path]) -> None:
+    url = "http://127.0.0.1:9/sign.png"  # loopback: refused by address where fetching is allowed
+    with pytest.raises(InvalidMedia, match="not allowed here"):
+        phi4.load(folder("original")).chat("Hi", url)
+    with pytest.raises(InvalidMedia, match="private network"):
+        phi4.load(folder("original"), allow_remote=True).chat("Hi", url)
+
+
 def test_a_users_adapter_is_added_to_every_request(folder: Callable[[str], Path], tmp_path: Path) -> None:
     config = AdapterConfig("mine", 2, 4)
     random = np.random.default_rng(0)
@@ -151,6 +171,19 @@ def test_a_users_adapter_is_added_to_every_request(folder: Callable[[str], Path]
     assert done.adapters == ("vision", "mine")
     plain = phi4.load(folder("original")).chat("Hi", PICTURE, max_new_tokens=12)
     assert done.token_ids != plain.token_ids
+
+
+def test_an_adapters_dropout_is_off_while_answering(folder: Callable[[str], Path], tmp_path: Path) -> None:
+    shapes = adapter_shapes(tiny_config().decoder, AdapterConfig("mine", 2, 4))
+    random = np.random.default_rng(0)
+    tensors = {name: random.normal(0, 0.3, shape).astype(np.float32) for name, shape in shapes.items()}
+    scores = []
+    for dropout in (0.0, 0.9):
+        config = AdapterConfig("mine", 2, 4, dropout)
+        save_adapter(tmp_path / f"{dropout}" / "mine", LoadedAdapter(config, tensors))
+        tuned = phi4.load(folder("mini"), adapter=tmp_path / f"{dropout}" / "mine")
+        scores.append(tuned.score("Hi", "the red house").logprobs)
+    assert scores[0] == scores[1]
 
 
 def test_arithmetic_and_attention_are_chosen_and_shown(folder: Callable[[str], Path]) -> None:

@@ -11,42 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from phi4.checkpoint import describe, expected_shapes, optional_shapes, to_stored
-from phi4.configs import PHI4_MULTIMODAL, write_config
+from phi4.checkpoint import describe
+from phi4.configs import PHI4_MULTIMODAL
 from phi4.errors import InvalidArtifact, InvalidConfig
 
 Saved = Callable[..., Path]
-
-
-@pytest.fixture
-def full_size(tmp_path: Path) -> Path:
-    """The released multimodal model in three sparse shards: true headers, no data on disk."""
-    shapes = expected_shapes(PHI4_MULTIMODAL) | optional_shapes(PHI4_MULTIMODAL)
-    del shapes["decoder.lm_head.weight"]
-    names = list(shapes)
-    weight_map = {}
-    for number in range(3):
-        file = f"model-0000{number + 1}-of-00003.safetensors"
-        header, position = {}, 0
-        for name in names[number::3]:
-            size = 2
-            for side in shapes[name]:
-                size *= side
-            stored = to_stored(name, "original")
-            header[stored] = {
-                "dtype": "BF16",
-                "shape": shapes[name],
-                "data_offsets": [position, position + size],
-            }
-            position += size
-            weight_map[stored] = file
-        encoded = json.dumps(header).encode()
-        with (tmp_path / file).open("wb") as sparse:
-            sparse.write(len(encoded).to_bytes(8, "little") + encoded)
-            sparse.truncate(8 + len(encoded) + position)
-    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
-    (tmp_path / "config.json").write_text(json.dumps(write_config(PHI4_MULTIMODAL)))
-    return tmp_path
 
 
 def test_full_size_model_is_described_in_under_a_second(full_size: Path) -> None:

@@ -34,6 +34,7 @@ def test_pattern_of_targets_stands_for_all_until_the_tensors_speak() -> None:
         ("peft_type", "IA3"),
         ("use_dora", True),
         ("use_rslora", True),
+        ("alora_invocation_tokens", [200021]),
         ("bias", "all"),
         ("lora_bias", True),
         ("modules_to_save", ["embed_tokens"]),

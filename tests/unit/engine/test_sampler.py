@@ -89,11 +89,22 @@ def test_top_candidates_come_best_first_with_ties_by_id() -> None:
         (SamplingParams(top_k=-1), "top_k"),
         (SamplingParams(max_new_tokens=0), "max_new_tokens"),
         (SamplingParams(seed=-1), "seed"),
+        (SamplingParams(temperature="hot"), "temperature is 'hot'; give a number"),  # type: ignore[arg-type]
+        (SamplingParams(top_p=True), "top_p is True"),
+        (SamplingParams(top_k=1.5), "top_k is 1.5; give .* whole number"),  # type: ignore[arg-type]
+        (SamplingParams(max_new_tokens=2.5), "max_new_tokens is 2.5; give"),  # type: ignore[arg-type]
+        (SamplingParams(seed="7"), "seed is '7'; give an integer"),  # type: ignore[arg-type]
     ],
 )
 def test_parameters_out_of_range_are_refused_by_name(params: SamplingParams, word: str) -> None:
     with pytest.raises(InvalidRequest, match=word):
         pack(params, fresh_seed=0)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    params = SamplingParams(np.float32(0.5), np.int64(3), np.float64(0.5), np.int32(9), np.int64(4))  # type: ignore[arg-type]
+    packed = pack(params, fresh_seed=0)
+    assert (packed.temperature, packed.top_k, packed.top_p, packed.seed) == (0.5, 3, 0.5, 9)
 
 
 def test_a_fresh_seed_is_taken_only_without_a_given_one() -> None:

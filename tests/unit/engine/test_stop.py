@@ -54,9 +54,10 @@ def test_held_back_is_the_longest_proper_beginning() -> None:
     assert held_back("", ("a",)) == 0
 
 
-def test_an_empty_stop_string_is_refused() -> None:
-    with pytest.raises(InvalidRequest, match="empty"):
-        StopStrings(("ok", ""))
+@pytest.mark.parametrize("wrong", ["", 7, None])
+def test_a_stop_string_that_is_no_text_is_refused(wrong: object) -> None:
+    with pytest.raises(InvalidRequest, match=f"a stop string is {wrong!r}; give text"):
+        StopStrings(("ok", wrong))  # type: ignore[arg-type]
 
 
 def test_a_stop_id_wins_over_the_length_limit() -> None:

@@ -40,17 +40,30 @@ def test_table_shows_every_task_and_control(report: Report) -> None:
         assert word in shown
 
 
-def test_markdown_has_a_line_for_each_control(report: Report) -> None:
+def test_page_has_a_line_a_task_with_the_controls_of_each_medium_side_by_side(report: Report) -> None:
     lines = markdown(report).splitlines()
-    assert len(lines) == 2 + 5 + 1
-    assert all(line.count("|") == lines[0].count("|") for line in lines)
+    table = [line for line in lines if line.startswith("|")]
+    assert len(table) == 2 + 2
+    assert all(line.count("|") == table[0].count("|") for line in table)
+    both = [cell.strip() for cell in table[2].split("|")[1:-1]]
+    assert both[0].startswith("both: ") and both[4] == "0.0% image / 0.0% audio"
+    assert both[5].startswith("+100.0 (") and both[6].startswith("0.0% image / ") and both[7] == "0.0%"
+    assert [cell.strip() for cell in table[3].split("|")[5:-1]] == [""] * 4  # a text task has no controls
+    assert lines[-1] == verdict(report)
+
+
+def test_page_line_of_one_medium_names_no_medium(senser, colour_task) -> None:
+    page = markdown(Report("tiny", tuple(evaluate(senser, [colour_task], Settings(n=8)))))
+    (line,) = [line for line in page.splitlines() if line.startswith("| colour")]
+    cells = [cell.strip() for cell in line.split("|")[1:-1]]
+    assert cells[3:5] == ["90.0%", "0.0%"] and cells[6:] == ["0.0%", "0.0%"]
+    assert cells[5].startswith("+100.0 (")
 
 
 def test_verdict_names_the_tasks_that_fail(report: Report, guesser, colour_task) -> None:
     assert "All 1 media tasks" in verdict(report)
     guessed = Report("tiny", tuple(evaluate(guesser, [colour_task], Settings(n=12))))
     assert verdict(guessed).endswith("excluding zero: colour.")
-    assert not guessed.needs_its_media
 
 
 def test_picture_is_drawn(report: Report, tmp_path: Path) -> None:

@@ -48,6 +48,18 @@ def test_text_rows_have_no_blind(guesser, text_task) -> None:
     assert row.answer_tokens == 80
 
 
+def test_rows_are_handed_over_as_they_are_finished(senser, colour_task, text_task) -> None:
+    seen: list[tuple[str, int]] = []
+    rows = evaluate(
+        senser,
+        [colour_task, text_task],
+        Settings(n=8),
+        finished=lambda row: seen.append((row.task, len(senser.requests))),
+    )
+    assert seen == [("colour", 8 * 4), ("text", 8 * 5)]  # each before the next task was asked
+    assert [row.task for row in rows] == ["colour", "text"]
+
+
 def test_controls_can_be_left_out(senser, colour_task) -> None:
     (row,) = evaluate(senser, [colour_task], Settings(n=8, controls=False))
     assert row.controls == ()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from phi4.configs import AdapterConfig
+from phi4.configs import AdapterConfig, Phi4Config
 from phi4.errors import InvalidRequest
 from phi4.model import LoraLinear, ModelBatch, Phi4Model
 from phi4.model.lora import AdapterRouter
@@ -112,6 +112,23 @@ def test_dropout_acts_in_training_only() -> None:
         used = [linear.eval()(hidden) for _ in range(2)]
     assert not torch.equal(*trained)
     assert torch.equal(*used)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_adapter_added_later_takes_the_mode_of_its_model(
+    config: Phi4Config, user_adapter: AdapterConfig, training: bool
+) -> None:
+    bare = Phi4Model(config, parts=("text",), adapters=()).train(training)
+    bare.add_adapter(user_adapter)
+    layers = [module for module in bare.modules() if isinstance(module, LoraLinear)]
+    assert layers and {layer.training for layer in layers} == {training}
+
+
+@pytest.mark.parametrize("name", ["train", "type", "keys", "training"])
+def test_adapter_name_that_pytorch_needs_is_refused(model: Phi4Model, name: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"'{name}'.*rename"):
+        model.add_adapter(AdapterConfig(name, 2, 2.0))
+    assert name not in model.router.scales
 
 
 def test_base_weight_keeps_its_name_and_memory() -> None:

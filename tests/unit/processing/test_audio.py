@@ -125,7 +125,7 @@ def test_running_cap_does_not_trust_the_header():
 @pytest.mark.skipif(HAS_AV, reason="PyAV is installed, so the container is decoded")
 @pytest.mark.parametrize("head", [M4A_HEAD, b"\x1aE\xdf\xa3" + bytes(100)])
 def test_container_without_pyav_names_the_extra(head: bytes):
-    with pytest.raises(MissingExtra, match=r"pip install 'phi4\[video\]'"):
+    with pytest.raises(MissingExtra, match=r"pip install '\.\[video\]'"):
         load_audio(head)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import resource
 import sys
 import threading
@@ -15,7 +16,7 @@ import pytest
 from PIL import Image
 
 from phi4.errors import InvalidMedia
-from phi4.processing.images import load_image
+from phi4.processing.images import load_image, upright_rgb
 from phi4.processing.media import DEFAULT_LIMITS
 from phi4.testing.media import friendly_images, hostile_images, image_bytes, png_with_header, ramp_picture
 
@@ -146,6 +147,28 @@ def test_damaged_metadata_is_refused_although_warnings_are_ignored():
         warnings.simplefilter("ignore")
         with pytest.raises(InvalidMedia, match="undamaged JPEG"):
             load_image(hostile_images()["broken_exif.jpg"])
+
+
+@pytest.mark.parametrize("name", sorted(friendly_images()))
+def test_a_pillow_image_is_seen_as_its_file_would_be(name: str):
+    content = friendly_images()[name]
+    opened = Image.open(io.BytesIO(content))
+    np.testing.assert_array_equal(np.asarray(upright_rgb(opened)), decoded(content))
+
+
+def test_transparent_pillow_images_are_laid_on_white_and_turned_ones_put_upright():
+    clear = Image.new("RGBA", (4, 3), (0, 0, 0, 0))
+    assert (np.asarray(upright_rgb(clear)) == 255).all()
+    lying = Image.fromarray(PIXELS)
+    lying.getexif()[0x0112] = 6
+    assert upright_rgb(lying).size == (24, 40)
+
+
+def test_a_pillow_image_of_a_cut_file_is_refused_in_plain_words():
+    content = friendly_images()["rgb.png"]
+    cut = Image.open(io.BytesIO(content[: len(content) // 2]))
+    with pytest.raises(InvalidMedia, match="given Pillow image is not a whole"):
+        upright_rgb(cut)
 
 
 def test_warning_filters_survive_threads():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -69,6 +71,22 @@ def test_the_limit_refuses_and_says_how_much_was_needed() -> None:
         cache.open(spec(10))
     cache.close(slots[1])
     cache.open(spec(10))
+
+
+def test_allocator_that_refuses_to_double_a_pool_is_asked_for_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, real = make(), torch.zeros
+    slots = [cache.open(spec(10)) for _ in range(4)]
+    cache[slots[3]].pool.keys[0][3].fill_(5.0)
+
+    def zeros(shape: tuple[int, ...], **options: Any) -> torch.Tensor:
+        if shape[0] > 1:
+            raise torch.OutOfMemoryError("device full")
+        return real(shape, **options)
+
+    monkeypatch.setattr(torch, "zeros", zeros)
+    fifth = cache[cache.open(spec(10))]
+    assert (fifth.lane, fifth.pool.num_lanes) == (4, 5)
+    assert bool((fifth.pool.keys[0][3] == 5.0).all())
 
 
 def test_memory_the_machine_does_not_have_is_our_error() -> None:
