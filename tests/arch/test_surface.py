@@ -17,6 +17,7 @@ from phi4.cli.main import VERBS, build_parser
 
 PUBLIC_VERBS = ["ask", "chat", "transcribe", "show", "eval", "train", "demo", "version"]
 PAGES = ["README.md", "CHANGELOG.md"]
+PAGES += [f"docs/{page.name}" for page in sorted((Path(__file__).parents[2] / "docs").glob("*.md"))]
 
 
 def make_targets(repository: Path) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,12 @@ from phi4.cli.main import main
 from phi4.data import generate
 from phi4.testing.tiny import write_tiny_checkpoint
 from phi4.types import TextPart
+
+
+@pytest.fixture(autouse=True)
+def _fresh_pictures_stay_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo keeps its fresh picture for the doubtful reader; tests should not pile them up."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +92,18 @@ def test_eval_that_is_stopped_keeps_the_tasks_that_were_finished(
     assert [row["task"] for row in rows] == ["chart_qa"]
 
 
+def test_eval_of_a_text_model_asks_what_it_can_answer_and_refuses_the_rest_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_tiny_checkpoint(tmp_path / "mini", "mini")
+    line = ["eval", str(tmp_path / "mini"), "-n", "2", "--json"]
+    assert main(line) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["task"] for row in rows] == ["command", "sums"]
+    assert main([*line, "--tasks", "read_text"]) == 2
+    assert "takes no pictures" in capsys.readouterr().err
+
+
 def test_eval_as_json_can_be_made_again(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
     def report() -> list[dict[str, object]]:
         assert main(["eval", tiny, "-n", "3", "--tasks", "read_text", "--json"]) == 0
@@ -129,7 +148,8 @@ def test_demo_shows_everything_and_a_wrong_answer_is_no_failure(
         "tokens/s",
     ):
         assert word in out
-    assert "fresh.png" in out
+    (fresh,) = [line.split()[-1] for line in out.splitlines() if line.endswith("fresh.png")]
+    assert Path(fresh).is_file()
     assert out.rstrip().endswith("0 of 3 right.")
     assert "characters)" in out and "verdict   wrong\n" in out
 

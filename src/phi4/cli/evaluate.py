@@ -24,7 +24,11 @@ HELP = "measure a model on held-out tasks, with blind, wrong-medium and adapter-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this verb."""
     parser.add_argument("name", nargs="?", metavar="MODEL", help="the model, as -m (default: nano)")
-    parser.add_argument("--tasks", metavar="LIST", help="names of tasks, with commas (default: all)")
+    parser.add_argument(
+        "--tasks",
+        metavar="LIST",
+        help="names of tasks, with commas (default: all the model has the parts for)",
+    )
     parser.add_argument("-n", type=int, default=300, metavar="N", help="samples a task (default: 300)")
     parser.add_argument("--batch", type=int, default=32, metavar="B", help="requests at once (default: 32)")
     parser.add_argument("--no-controls", action="store_true", help="quick look: scores without controls")
@@ -40,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the tasks, show the table, write the files."""
     from phi4.evals.report import Report, table, verdict
     from phi4.evals.run import Settings
-    from phi4.evals.tasks import TASKS, choose
+    from phi4.evals.tasks import TASKS, choose, within
 
     if args.list:
         for task in TASKS.values():
@@ -52,6 +56,8 @@ def run(args: argparse.Namespace) -> int:
         options.make_folder(args.out)
     settings = Settings(n=args.n, batch=args.batch, controls=not args.no_controls)
     model = options.load_model(args)
+    if args.tasks is None:
+        tasks = within(tasks, model.info.modalities)
     rows: list[Row] = []
 
     def finished(row: Row) -> None:

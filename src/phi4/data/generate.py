@@ -14,6 +14,7 @@ from phi4.data.world.charts import chart_qa, spoken_chart_qa
 from phi4.data.world.chat import chat
 from phi4.data.world.commands import command, spoken_command
 from phi4.data.world.documents import text
+from phi4.data.world.pages import page
 from phi4.data.world.read_text import read_text
 from phi4.data.world.spoken import speech_qa, speech_transcribe
 from phi4.data.world.sums import sums
@@ -24,6 +25,7 @@ TASKS: dict[str, Generator] = {
     "speech_transcribe": speech_transcribe,
     "speech_qa": speech_qa,
     "read_text": read_text,
+    "page": page,
     "chart_qa": chart_qa,
     "spoken_chart_qa": spoken_chart_qa,
     "command": command,

@@ -55,7 +55,13 @@ def text_picture(
         noise: 0 for a clean picture, 1 for the training setting.
     """
     angle = float(rng.uniform(-3.0, 3.0)) if rng.random() < 0.6 else 0.0
-    layout = _layout(text, face, rng, abs(angle))
+    return paint(_layout(text, face, rng, abs(angle)), face, angle, rng, noise)
+
+
+def paint(
+    layout: Layout, face: str, angle: float, rng: np.random.Generator, noise: float
+) -> tuple[Pixels, dict[str, Any]]:
+    """Returns the picture of a layout, `[H, W, 3]` uint8, and how it was drawn; see `text_picture`."""
     ink, paper = draw_colours(rng)
     mask, glyphs = _mask(layout, face, angle, rng)
     if noise > 0 and rng.random() < 0.3:

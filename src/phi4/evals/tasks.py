@@ -24,6 +24,7 @@ from phi4.evals.scorers import (
     exact_tool_calls,
     word_error_rate,
 )
+from phi4.types import Modality
 
 Metric = Literal["exact", "CER", "WER"]
 
@@ -65,6 +66,12 @@ def choose(names: Sequence[str] | None = None) -> list[Task]:
     if unknown:
         raise InvalidRequest(f"unknown task {unknown[0]!r}; there are {', '.join(TASKS)}")
     return [TASKS[name] for name in names]
+
+
+def within(tasks: Sequence[Task], modalities: Sequence[Modality]) -> list[Task]:
+    """Those tasks a model with these modalities can be asked."""
+    needs: dict[Kind, Modality] = {"image": "vision", "audio": "speech"}
+    return [task for task in tasks if all(needs[kind] in modalities for kind in task.media)]
 
 
 def sample_of(record: Record) -> Sample:

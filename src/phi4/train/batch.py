@@ -25,6 +25,7 @@ class TrainBatch:
         transcribed: `[recordings]` float, 1 = the transcript is known.
         transcript_lengths: Real ids of each; 0 where the transcript is unknown. Host numbers on purpose.
         glyphs: `[n, 2]` int64 places and classes of characters, see `collate.Collated`; None = none known.
+        pieces: `[n, 2]` int64 places and ids of pieces of text, likewise.
         num_tokens: Real tokens, for the speed display.
         num_rows: Rows.
     """
@@ -36,6 +37,7 @@ class TrainBatch:
     transcribed: Tensor | None
     transcript_lengths: tuple[int, ...]
     glyphs: Tensor | None
+    pieces: Tensor | None
     num_tokens: int
     num_rows: int
 
@@ -51,6 +53,7 @@ class TrainBatch:
             transcripts=None if self.transcripts is None else self.transcripts.to(device, non_blocking=True),
             transcribed=None if self.transcribed is None else self.transcribed.to(device, non_blocking=True),
             glyphs=None if self.glyphs is None else self.glyphs.to(device, non_blocking=True),
+            pieces=None if self.pieces is None else self.pieces.to(device, non_blocking=True),
         )
 
 
@@ -97,6 +100,7 @@ def tensor_batch(arrays: Collated, pin: bool = False, short_context: int = 4096)
         transcribed=transcribed,
         transcript_lengths=tuple(len(ids) for ids in arrays.transcripts),
         glyphs=None if arrays.glyphs is None else tensor(arrays.glyphs),
+        pieces=None if arrays.pieces is None else tensor(arrays.pieces),
         num_tokens=arrays.num_tokens,
         num_rows=len(arrays.lengths),
     )

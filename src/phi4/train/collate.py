@@ -32,12 +32,14 @@ class TrainRow:
         transcript_ids: Token ids of what the row's recording says, for CTC; None = not known.
         segments: `[T]` numbers of the packed documents of a row; None = one document.
         glyphs: `[n, 2]` places and classes of characters in the one picture, see `glyphs.glyph_targets`.
+        pieces: `[n, 2]` places and ids of pieces of text in the one picture, see `glyphs.piece_targets`.
     """
 
     inputs: ModelInputs
     transcript_ids: IntArray | None = None
     segments: IntArray | None = None
     glyphs: IntArray | None = None
+    pieces: IntArray | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Collated:
         features, num_frames, projectors, audio_positions: All recordings, or None / empty.
         transcripts: Per recording its CTC target ids, in order; empty where unknown.
         glyphs: `[n, 2]` int64: flat place among the patches of all crops, character class; None = no targets.
+        pieces: `[n, 2]` int64: flat place among the tokens of all pictures, token id; None = no targets.
         num_tokens: Real tokens of all rows.
     """
 
@@ -76,6 +79,7 @@ class Collated:
     audio_positions: IntArray | None
     transcripts: tuple[IntArray, ...]
     glyphs: IntArray | None
+    pieces: IntArray | None
     num_tokens: int
 
 
@@ -133,7 +137,8 @@ def collate(rows: Sequence[TrainRow], pad_id: int = 0) -> Collated:
             for row in rows
             for _ in row.inputs.audios
         ),
-        glyphs=_glyphs(rows),
+        glyphs=_moved([(row.glyphs, sum(i.patch_mask.size for i in row.inputs.images)) for row in rows]),
+        pieces=_moved([(row.pieces, sum(i.num_tokens for i in row.inputs.images)) for row in rows]),
         num_tokens=int(sum(len(row.token_ids) for row in inputs)),
     )
 
@@ -166,20 +171,22 @@ def _targets(rows: Sequence[TrainRow], length: int) -> tuple[IntArray, IntArray]
     return np.pad(place, (0, padding)), np.pad(target, (0, padding), constant_values=IGNORED)
 
 
-def _glyphs(rows: Sequence[TrainRow]) -> IntArray | None:
-    """Character targets of all rows, moved by the patches of the pictures before, padded to a bucket."""
-    found, patches_before = [], 0
-    for row in rows:
-        if row.glyphs is not None and len(row.glyphs):
-            found.append(row.glyphs + np.array([patches_before, 0]))
-        patches_before += sum(image.patch_mask.size for image in row.inputs.images)
+def _moved(rows: Sequence[tuple[IntArray | None, int]]) -> IntArray | None:
+    """Targets `[n, 2]` of all rows, each row's places moved behind the places of the rows before.
+
+    Args:
+        rows: Targets of a row (None or empty = none), and how many places the row has.
+    """
+    found, places_before = [], 0
+    for targets, num_places in rows:
+        if targets is not None and len(targets):
+            found.append(targets + np.array([places_before, 0]))
+        places_before += num_places
     if not found:
         return None
-    joined = np.concatenate(found)
-    padded = np.zeros((round_up(len(joined), TARGET_BUCKET), 2), dtype=np.int64)
-    padded[:, 1] = IGNORED
-    padded[: len(joined)] = joined
-    return padded
+    stacked = np.concatenate(found)
+    padding = np.tile(np.array([0, IGNORED]), (round_up(len(stacked), TARGET_BUCKET) - len(stacked), 1))
+    return np.concatenate([stacked, padding])
 
 
 def _stack_images(images: Sequence[ImageArrays]) -> tuple[FloatArray | None, BoolArray | None]:

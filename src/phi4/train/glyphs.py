@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from phi4.configs import VisionConfig
-from phi4.processing.tiles import plan_tiles
+from phi4.processing.tiles import TilePlan, plan_tiles
 from phi4.shapes import IntArray
 
 FIRST_CHARACTER = "!"
@@ -36,11 +36,10 @@ def glyph_targets(
     """
     plan = plan_tiles(width_px, height_px, config)
     grid, crop_px = config.grid, config.crop_size
-    scale_x, scale_y = plan.resized_px[0] / width_px, plan.resized_px[1] / height_px
     found = []
     for character, x, y in glyphs:
         number = ord(character) - ord(FIRST_CHARACTER)
-        across, down = int(x * scale_x), int(y * scale_y)
+        across, down = _resized(x, y, width_px, height_px, plan)
         inside = 0 <= across < plan.resized_px[0] and 0 <= down < plan.resized_px[1]
         if not inside or not 0 <= number < NUM_CLASSES:
             continue
@@ -48,3 +47,43 @@ def glyph_targets(
         patch = down % crop_px // config.patch_size * grid + across % crop_px // config.patch_size
         found.append((crop * grid * grid + patch, number))
     return np.array(found, dtype=np.int64).reshape(-1, 2)
+
+
+def piece_targets(
+    pieces: Sequence[tuple[int, str]],
+    glyphs: Sequence[tuple[str, float, float]],
+    width_px: int,
+    height_px: int,
+    config: VisionConfig,
+) -> IntArray:
+    """Image tokens that hold the middle of a piece of text, as the tokenizer cuts it.
+
+    Args:
+        pieces: (token id, its text) of everything written in the picture, in the order of `glyphs`.
+        glyphs: See `glyph_targets`; exactly the visible characters of `pieces`.
+        width_px: Width of the picture.
+        height_px: Height of the picture.
+        config: Gives crops and patches.
+
+    Returns:
+        `[n, 2]` int64: place among the picture's tokens in the prompt (local rows come first), token id.
+    """
+    plan = plan_tiles(width_px, height_px, config)
+    columns, rows = (-(-count // 2) for count in plan.valid_patches)
+    cell_px = 2 * config.patch_size
+    found, start = [], 0
+    for token_id, text in pieces:
+        count = sum(not character.isspace() for character in text)
+        mine, start = glyphs[start : start + count], start + count
+        if not mine:
+            continue
+        x, y = (float(np.mean([glyph[axis] for glyph in mine])) for axis in (1, 2))
+        across, down = _resized(x, y, width_px, height_px, plan)
+        if 0 <= across // cell_px < columns and 0 <= down // cell_px < rows:
+            found.append((down // cell_px * (columns + 1) + across // cell_px, token_id))
+    return np.array(found, dtype=np.int64).reshape(-1, 2)
+
+
+def _resized(x: float, y: float, width_px: int, height_px: int, plan: TilePlan) -> tuple[int, int]:
+    """A point of the picture in pixels of the resized picture."""
+    return int(x * plan.resized_px[0] / width_px), int(y * plan.resized_px[1] / height_px)

@@ -21,8 +21,7 @@ class Meter:
         self.norm: Tensor | None = None
         self._device = device
         self._losses = torch.zeros(num_tasks, device=device)
-        self._hits = torch.zeros(num_tasks, device=device)
-        self._ctc = torch.zeros(num_tasks, device=device)
+        self._others: dict[str, Tensor] = {}
         self._counts = [0] * num_tasks
 
     @property
@@ -33,8 +32,9 @@ class Meter:
     def add(self, task: int, loss: Tensor, metrics: dict[str, Tensor], batch: TrainBatch) -> None:
         """Count one micro-batch of a task."""
         self._losses[task] += metrics.get("loss", loss.detach())
-        self._hits[task] += metrics.get("accuracy", 0.0)
-        self._ctc[task] += metrics.get("ctc", 0.0)
+        for name, value in metrics.items():
+            if name != "loss":
+                self._others.setdefault(name, torch.zeros_like(self._losses))[task] += value
         self._counts[task] += 1
         self.rows += batch.num_rows
         self.tokens += batch.num_tokens
@@ -44,11 +44,14 @@ class Meter:
         counts = torch.tensor(self._counts, dtype=torch.float32)
         seen = [index for index, count in enumerate(self._counts) if count]
         norm = float(self.norm) if self.norm is not None else 0.0
-        losses, hits, ctc = (total.cpu() / counts for total in (self._losses, self._hits, self._ctc))
+        losses = self._losses.cpu() / counts
+        others = {name: total.cpu() / counts for name, total in self._others.items()}
         return {
             "loss": float(self._losses.sum()) / max(1, sum(self._counts)),
             "norm": norm,
             "tasks": {names[index]: float(losses[index]) for index in seen},
-            "accuracy": {names[index]: float(hits[index]) for index in seen if hits[index]},
-            "ctc": {names[index]: float(ctc[index]) for index in seen if ctc[index]},
+            **{
+                name: {names[index]: float(means[index]) for index in seen if means[index]}
+                for name, means in others.items()
+            },
         }

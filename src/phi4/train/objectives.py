@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,12 +40,12 @@ class Outcome:
 class Trainee(nn.Module):
     """The model with what only training needs beside it.
 
-    `heads.ctc` maps encoder states to token ids (and a blank), `heads.glyphs` vision patches to characters;
-    they are saved in training checkpoints and never exported.
+    `heads.blank` scores CTC's blank beside the decoder's vocabulary, `heads.glyphs` maps patches to
+    characters; they are saved in training checkpoints and never exported.
 
     Args:
         model: What is trained.
-        ctc: Whether a CTC head is wanted; needs a speech encoder.
+        ctc: Whether a blank for CTC is wanted; needs a speech encoder.
         glyphs: Whether a character head is wanted; needs a vision tower.
     """
 
@@ -56,8 +57,7 @@ class Trainee(nn.Module):
             config = model.config
             if config.speech is None:
                 raise TrainingError("a CTC loss needs a model with a speech encoder")
-            width, classes = config.speech.hidden_size, config.decoder.vocab_size + _BLANK_FIRST
-            self.heads["ctc"] = nn.Linear(width, classes)
+            self.heads["blank"] = nn.Linear(config.decoder.hidden_size, 1)
         if glyphs:
             if model.config.vision is None:
                 raise TrainingError("a character loss needs a model with a vision tower")
@@ -86,22 +86,32 @@ def next_token(trainee: Trainee, batch: TrainBatch, hidden: Tensor) -> Outcome:
     return Outcome(loss, {"loss": loss.detach(), "accuracy": accuracy})
 
 
-def ctc_loss(trainee: Trainee, batch: TrainBatch, states: Tensor) -> Tensor:
-    """Connectionist temporal classification of encoder states against transcripts, per target token.
+def vocabulary_logits(trainee: Trainee, vectors: Tensor) -> Tensor:
+    """What media vectors say in the decoder's own vocabulary: its final norm, then its output matrix.
+
+    Training encoders through this matrix, which is also the embedding, puts media where the text tokens
+    already are; the decoder can then use them with what it learnt on text. `[n, D]` to `[n, V]`, fp32.
+    """
+    model = trainee.model
+    return model.logits(model.decoder.norm(vectors)).float()
+
+
+def ctc_loss(trainee: Trainee, batch: TrainBatch, vectors: Tensor) -> Tensor:
+    """Connectionist temporal classification of projected recordings against transcripts, per target token.
 
     Args:
-        trainee: For its CTC head.
+        trainee: For its blank.
         batch: Transcripts; recordings without one, or with one too long for their frames, count zero.
-        states: `[N_1 + N_2 + ..., D]` encoder vectors of all recordings, one after the other.
+        vectors: `[N_1 + N_2 + ..., D]` projector output of all recordings, one after the other.
     """
     audios, speech = batch.model.audios, trainee.model.config.speech
     if audios is None or batch.transcripts is None or batch.transcribed is None or speech is None:
         raise TrainingError("a CTC loss needs rows with recordings")
     lengths = [speech.num_tokens(count) for count in audios.num_frames]
-    padded = pad_sequence(list(torch.split(states, lengths)))  # [N_max, recordings, D]
-    log_probs = functional.log_softmax(trainee.heads["ctc"](padded).float(), dim=-1)
+    logits = torch.cat((trainee.heads["blank"](vectors).float(), vocabulary_logits(trainee, vectors)), dim=-1)
+    padded = pad_sequence(list(torch.split(logits, lengths)))  # [N_max, recordings, 1 + V]
     losses = functional.ctc_loss(
-        log_probs,
+        functional.log_softmax(padded, dim=-1),
         batch.transcripts + _BLANK_FIRST,
         torch.tensor(lengths),
         torch.tensor(batch.transcript_lengths),
@@ -111,29 +121,32 @@ def ctc_loss(trainee: Trainee, batch: TrainBatch, states: Tensor) -> Tensor:
     return (losses * batch.transcribed).sum() / max(1, sum(batch.transcript_lengths))
 
 
-def glyph_loss(trainee: Trainee, batch: TrainBatch, features: Tensor) -> Outcome:
-    """Mean cross entropy of character classes at the patches that hold the middle of a character.
+def glyph_loss(trainee: Trainee, batch: TrainBatch, features: Tensor, vectors: Tensor) -> Outcome:
+    """How well the tower knows its characters and the projector its pieces of text: two mean losses, added.
 
     Args:
         trainee: For its character head.
-        batch: Places and classes.
-        features: `[C, P, D]` tower output of all crops of all pictures.
+        batch: Places and classes of characters and pieces.
+        features: `[C, P, D_vision]` tower output of all crops of all pictures.
+        vectors: `[N_1 + N_2 + ..., D]` projector output of all pictures, one after the other.
     """
-    if batch.glyphs is None:
+    if batch.glyphs is None or batch.pieces is None:
         raise TrainingError("a character loss needs pictures whose characters are known")
     places, classes = batch.glyphs.unbind(1)
     logits = trainee.heads["glyphs"](features.flatten(0, 1).index_select(0, places)).float()
-    loss = functional.cross_entropy(logits, classes, ignore_index=IGNORED)
-    with torch.no_grad():
-        hits = ((logits.argmax(dim=-1) == classes).sum() / (classes != IGNORED).sum()).detach()
-    return Outcome(loss, {"glyphs": loss.detach(), "glyph_accuracy": hits})
+    characters = functional.cross_entropy(logits, classes, ignore_index=IGNORED)
+    cells, ids = batch.pieces.unbind(1)
+    pieces = functional.cross_entropy(
+        vocabulary_logits(trainee, vectors.index_select(0, cells)), ids, ignore_index=IGNORED
+    )
+    return Outcome(characters + pieces, {"glyphs": characters.detach(), "pieces": pieces.detach()})
 
 
 @contextmanager
-def _encoder_states(encoder: nn.Module) -> Iterator[list[Tensor]]:
-    """Collects what the encoder returns inside the `with`."""
-    seen: list[Tensor] = []
-    handle = encoder.register_forward_hook(lambda module, given, made: seen.append(made))
+def _outputs(module: nn.Module) -> Iterator[list[Any]]:
+    """Collects what a module returns inside the `with`."""
+    seen: list[Any] = []
+    handle = module.register_forward_hook(lambda module, given, made: seen.append(made))
     try:
         yield seen
     finally:
@@ -151,27 +164,30 @@ def sft(trainee: Trainee, batch: TrainBatch, ctc_weight: float = 0.0, glyph_weig
     with ExitStack() as stack:
         heard = seen = None
         if ctc_weight and batch.model.audios is not None and model.speech is not None:
-            heard = stack.enter_context(_encoder_states(model.speech.encoder))
+            heard = stack.enter_context(_outputs(model.speech))
         if glyph_weight and batch.glyphs is not None and model.vision is not None:
-            seen = stack.enter_context(_encoder_states(model.vision.img_processor))
+            seen = stack.enter_context(_outputs(model.vision.img_processor))
+            seen_vectors = stack.enter_context(_outputs(model.vision))
         outcome = next_token(trainee, batch, model(batch.model))
     if heard:
-        extra = ctc_loss(trainee, batch, heard[0])
+        extra = ctc_loss(trainee, batch, heard[0][0])
         outcome = Outcome(outcome.loss + ctc_weight * extra, {**outcome.metrics, "ctc": extra.detach()})
     if seen:
-        reading = glyph_loss(trainee, batch, seen[0])
+        reading = glyph_loss(trainee, batch, seen[0], seen_vectors[0][0])
         outcome = Outcome(outcome.loss + glyph_weight * reading.loss, {**outcome.metrics, **reading.metrics})
     return outcome
 
 
 def ctc(trainee: Trainee, batch: TrainBatch) -> Outcome:
-    """The CTC loss alone; the decoder does not run."""
+    """The CTC loss alone, mean over both projectors on the same encoder states; the decoder does not run."""
     audios = batch.model.audios
     if audios is None or trainee.model.speech is None:
         raise TrainingError("the ctc objective needs a speech encoder and rows with recordings")
     model = trainee.model
-    states = trainee.model.speech.encoder(audios.features, audios.num_frames, model.encoder_attention)
-    loss = ctc_loss(trainee, batch, states)
+    speech = trainee.model.speech
+    states = speech.encoder(audios.features, audios.num_frames, model.encoder_attention)
+    losses = [ctc_loss(trainee, batch, project(states)) for project in speech.audio_projection.values()]
+    loss = torch.stack(losses).mean()
     return Outcome(loss, {"ctc": loss.detach()})
 
 
@@ -180,9 +196,9 @@ def glyphs(trainee: Trainee, batch: TrainBatch) -> Outcome:
     images, model = batch.model.images, trainee.model
     if images is None or model.vision is None:
         raise TrainingError("the glyphs objective needs a vision tower and rows with pictures")
-    with _encoder_states(model.vision.img_processor) as seen:
-        model.vision(images, model.encoder_attention)
-    return glyph_loss(trainee, batch, seen[0])
+    with _outputs(model.vision.img_processor) as seen:
+        vectors, _ = model.vision(images, model.encoder_attention)
+    return glyph_loss(trainee, batch, seen[0], vectors)
 
 
 def outcome_of(task: TaskShare, trainee: Trainee, batch: TrainBatch) -> Outcome:

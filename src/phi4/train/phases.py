@@ -18,7 +18,7 @@ PARTS: dict[str, str] = {
     "decoder": r"decoder\.(?!.*\.lora_[AB]\.).*",
     "vision.encoder": r"vision\.img_processor\..*|heads\.glyphs\..*",
     "vision.projection": r"vision\.(img_projection\..*|glb_GN|sub_GN)",
-    "speech.encoder": r"speech\.encoder\..*|heads\.ctc\..*",
+    "speech.encoder": r"speech\.encoder\..*|heads\.blank\..*",
     "speech.projection.speech": r"speech\.audio_projection\.speech\..*",
     "speech.projection.vision": r"speech\.audio_projection\.vision\..*",
     "lora.vision": r".*\.lora_[AB]\.vision\..*",

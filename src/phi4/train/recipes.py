@@ -22,38 +22,50 @@ def smoke(device: str = "cpu") -> Recipe:
     )
 
 
-def _warm_start() -> Stage:
-    """Encoders learn from their own losses, much cheaper than through the decoder, which learns text."""
+def _text() -> Stage:
+    """The decoder alone: copying, counting, calling, carrying; media are aligned to what it learns here."""
     tasks = (
-        TaskShare("speech_transcribe", 4.0, "ctc", difficulty=0.6),
-        TaskShare("read_text", 3.0, "glyphs", difficulty=0.6),
-        TaskShare("chart_qa", 1.0, "glyphs"),
-        TaskShare("text", 0.5, "pretrain", rows=32),
-        TaskShare("sums", 1.0),
+        TaskShare("text", 2.0, "pretrain", rows=32),
+        TaskShare("sums", 1.5),
+        TaskShare("command", 1.0),
         TaskShare("chat", 0.5),
     )
-    return Stage("warm-start", tasks, share=0.2, warmup_steps=100, decay="none")
+    return Stage("text", tasks, share=0.15, warmup_steps=100, decay="none")
+
+
+def _encoders() -> Stage:
+    """Encoders learn from losses of their own, several times cheaper than through the decoder."""
+    tasks = (
+        TaskShare("speech_transcribe", 4.0, "ctc", difficulty=0.7),
+        TaskShare("page", 3.0, "glyphs", difficulty=0.7),
+        TaskShare("read_text", 1.0, "glyphs", difficulty=0.7),
+        TaskShare("chart_qa", 1.0, "glyphs"),
+        TaskShare("text", 0.6, "pretrain", rows=32),
+        TaskShare("sums", 0.4),
+        TaskShare("command", 0.4),
+    )
+    return Stage("encoders", tasks, share=0.25, warmup_steps=20, decay="none")
 
 
 def _joint() -> Stage:
     """Every task; the media of a row decide its adapter and projector, all parts are trained."""
     tasks = (
         TaskShare("speech_transcribe", 4.0, ctc_weight=0.3),
-        TaskShare("speech_qa", 1.5, ctc_weight=0.3),
-        TaskShare("spoken_command", 1.0, ctc_weight=0.3),
-        TaskShare("read_text", 4.0, glyph_weight=0.3),
-        TaskShare("chart_qa", 1.5, glyph_weight=0.3),
-        TaskShare("spoken_chart_qa", 2.0, ctc_weight=0.3, glyph_weight=0.3),
+        TaskShare("speech_qa", 1.0, ctc_weight=0.3),
+        TaskShare("spoken_command", 0.7, ctc_weight=0.3),
+        TaskShare("read_text", 4.0, glyph_weight=0.2),
+        TaskShare("chart_qa", 1.5, glyph_weight=0.2),
+        TaskShare("spoken_chart_qa", 2.0, ctc_weight=0.3, glyph_weight=0.2),
         TaskShare("command", 1.0),
-        TaskShare("sums", 1.5),
-        TaskShare("chat", 0.5),
+        TaskShare("sums", 1.0),
+        TaskShare("chat", 0.4),
         TaskShare("text", 0.3, "pretrain", rows=32),
     )
-    return Stage("joint", tasks, share=0.8, warmup_steps=50)
+    return Stage("joint", tasks, share=0.6, warmup_steps=20)
 
 
 def nano(device: str = "cpu") -> Recipe:
-    """phi4-nano: text and CTC warm start, then all tasks together with the rate decaying over the last 40%.
+    """phi4-nano: text, then encoders aligned to it, then all tasks with the rate decaying over the last 40%.
 
     Args:
         device: "cuda" takes larger batches and shows each generated sample several times, because there
@@ -63,7 +75,7 @@ def nano(device: str = "cpu") -> Recipe:
     return Recipe(
         name="nano",
         model="nano",
-        stages=(_warm_start(), _joint()),
+        stages=(_text(), _encoders(), _joint()),
         micro_batch=64,
         accumulate=4 if gpu else 1,
         replay=4 if gpu else 2,

@@ -21,7 +21,7 @@ from phi4.processing.tokenizer_build import build_tokenizer
 from phi4.processing.tools import render_tool_calls, render_tools
 from phi4.shapes import IntArray
 from phi4.train.collate import TrainRow
-from phi4.train.glyphs import glyph_targets
+from phi4.train.glyphs import glyph_targets, piece_targets
 from phi4.train.settings import Recipe, TaskShare
 from phi4.types import ImagePart, ModelInputs, TextPart
 
@@ -58,17 +58,21 @@ class WorldSource:
     def _row(self, processor: Processor, record: Record) -> TrainRow:
         inputs = processor.prepare_training(record.conversation, record.tools)
         spoken = record.metadata.get("spoken") if inputs.audios else None
-        return TrainRow(
-            inputs, None if spoken is None else _ids(processor, spoken), glyphs=self._glyphs(record)
-        )
+        transcript = None if spoken is None else _ids(processor, spoken)
+        glyphs, pieces = self._written(processor, record)
+        return TrainRow(inputs, transcript, glyphs=glyphs, pieces=pieces)
 
-    def _glyphs(self, record: Record) -> IntArray | None:
-        """Places of known characters, for a row with one picture."""
+    def _written(self, processor: Processor, record: Record) -> tuple[IntArray | None, IntArray | None]:
+        """Places of known characters and pieces of text, for a row with one picture."""
         pictures = [part.source for part in record.media if isinstance(part, ImagePart)]
         if self.config.vision is None or len(pictures) != 1 or "glyphs" not in record.metadata:
-            return None
+            return None, None
         height_px, width_px = np.asarray(pictures[0]).shape[:2]
-        return glyph_targets(record.metadata["glyphs"], width_px, height_px, self.config.vision)
+        where = (record.metadata["glyphs"], width_px, height_px, self.config.vision)
+        tokenizer = processor.tokenizer
+        ids = [token for text in record.metadata["texts"] for token in tokenizer.encode_text(text)]
+        pieces = [(token, tokenizer.decode([token])) for token in ids]
+        return glyph_targets(*where), piece_targets(pieces, *where)
 
     def _packed(self, processor: Processor, task: TaskShare, index: int) -> TrainRow:
         """A row full of documents, each ended by the end-of-text token and seen by itself."""

@@ -30,7 +30,7 @@ def trainee(config: Phi4Config) -> Trainee:
     model = Phi4Model(config)
     init_weights(model, torch.Generator().manual_seed(0))
     torch.manual_seed(0)
-    return Trainee(model, ctc=True)
+    return Trainee(model, ctc=True, glyphs=True)
 
 
 @pytest.fixture

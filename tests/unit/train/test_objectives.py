@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from phi4.errors import TrainingError
 from phi4.model import Phi4Model
 from phi4.train.batch import tensor_batch
 from phi4.train.collate import TrainRow, collate
-from phi4.train.objectives import Trainee, ctc, pretrain, sft
+from phi4.train.objectives import Trainee, ctc, ctc_loss, glyphs, pretrain, sft
 from phi4.types import ModelInputs
 
 RowMaker = Callable[..., TrainRow]
@@ -72,7 +73,7 @@ def test_gradient_reaches_exactly_the_parts_of_the_media(
     sft(trainee, batch).loss.backward()
     reached = parts_with_gradient(trainee)
     assert expected <= reached
-    unused = {"lora.speech", "heads.ctc"} if "image" in media else {"lora.vision", "vision.img_processor"}
+    unused = {"lora.speech", "heads.blank"} if "image" in media else {"lora.vision", "vision.img_processor"}
     assert not unused & reached
 
 
@@ -91,11 +92,13 @@ def test_ctc_equals_the_loss_of_each_recording_alone(trainee: Trainee, make_row:
     assert float(outcome.loss.detach()) > 0
 
 
-def test_ctc_trains_the_encoder_and_its_head_but_not_the_decoder(
+def test_ctc_trains_the_encoder_both_projectors_and_the_vocabulary_but_no_decoder_layer(
     trainee: Trainee, make_row: RowMaker
 ) -> None:
     ctc(trainee, tensor_batch(collate([make_row(1, frames=60)]))).loss.backward()
-    assert parts_with_gradient(trainee) == {"speech.encoder", "heads.ctc"}
+    vocabulary = {"decoder.norm", "decoder.embed_tokens", "heads.blank"}
+    assert parts_with_gradient(trainee) == {"speech.encoder", "speech.audio_projection", *vocabulary}
+    assert trainee.canonical()["speech.audio_projection.vision.2.weight"].grad is not None
 
 
 def test_recording_without_transcript_or_too_short_for_it_costs_nothing(
@@ -113,8 +116,37 @@ def test_recording_without_transcript_or_too_short_for_it_costs_nothing(
 
 def test_sft_adds_the_weighted_ctc_loss(trainee: Trainee, make_row: RowMaker) -> None:
     batch = tensor_batch(collate([make_row(1, frames=60), make_row(2, frames=72)]))
-    plain, mixed, alone = sft(trainee, batch), sft(trainee, batch, ctc_weight=0.3), ctc(trainee, batch)
-    torch.testing.assert_close(mixed.loss, plain.loss + 0.3 * alone.loss, rtol=1e-4, atol=1e-5)
+    plain, mixed = sft(trainee, batch), sft(trainee, batch, ctc_weight=0.3)
+    assert batch.model.audios is not None
+    vectors, _ = trainee.model.encode_audios(batch.model.audios)
+    expected = plain.loss + 0.3 * ctc_loss(trainee, batch, vectors)
+    torch.testing.assert_close(mixed.loss, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_glyphs_teaches_tower_and_projector_what_the_picture_says(
+    trainee: Trainee, make_row: RowMaker
+) -> None:
+    row = make_row(1, image=True)
+    told = replace(row, glyphs=np.array([[2, 3], [11, 9]]), pieces=np.array([[0, 7], [3, 8]]))
+    batch = tensor_batch(collate([told, told]))
+    outcome = glyphs(trainee, batch)
+    outcome.loss.backward()
+    reached = parts_with_gradient(trainee)
+    assert {
+        "vision.img_processor",
+        "vision.img_projection",
+        "decoder.embed_tokens",
+        "heads.glyphs",
+    } <= reached
+    assert "decoder.layers" not in reached
+    mixed = sft(trainee, batch, glyph_weight=0.2)
+    expected = sft(trainee, batch).loss + 0.2 * outcome.loss
+    torch.testing.assert_close(mixed.loss, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_picture_without_known_characters_is_refused_by_glyphs(trainee: Trainee, make_row: RowMaker) -> None:
+    with pytest.raises(TrainingError, match="characters"):
+        glyphs(trainee, tensor_batch(collate([make_row(1, image=True)])))
 
 
 def test_batch_without_recordings_is_refused_by_ctc(trainee: Trainee, make_row: RowMaker) -> None:

@@ -21,7 +21,7 @@ class Toy(nn.Module):
         self.same = nn.Linear(12, 32, bias=False)
         self.point = nn.Conv1d(32, 16, 1)
         self.deep = nn.Conv1d(16, 16, 3)
-        self.heads = nn.ModuleDict({"ctc": nn.Linear(16, 20)})
+        self.heads = nn.ModuleDict({"blank": nn.Linear(16, 20)})
 
 
 def toy() -> Toy:
@@ -42,7 +42,7 @@ def everything(model: nn.Module) -> list[str]:
 def test_matrices_go_to_muon_and_the_rest_to_adamw() -> None:
     muon, adamw = split_parameters(toy(), everything(toy()))
     assert set(muon) == {"wide.weight", "same.weight", "point.weight"}
-    assert "table.weight" in adamw and "deep.weight" in adamw and "heads.ctc.weight" in adamw
+    assert "table.weight" in adamw and "deep.weight" in adamw and "heads.blank.weight" in adamw
 
 
 def test_orthogonalize_brings_singular_values_near_one_and_keeps_directions() -> None:

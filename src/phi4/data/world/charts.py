@@ -192,6 +192,7 @@ def _scene(
         "labels": list(chart.labels),
         "values": list(chart.values),
         "colours": list(chart.colours),
+        "texts": [text for pair in zip(chart.values, chart.labels, strict=True) for text in map(str, pair)],
         "glyphs": glyphs,
     }
     return rng, picture, (question, answer), facts

@@ -81,7 +81,7 @@ def read_text(split: Split, seed: int, index: int, difficulty: float = 1.0) -> R
     face = pick(rng, faces(split))
     picture, made = text_picture(text, face, rng, noise=NOISE[split] * (0.3 + 0.7 * difficulty))
     prompt = user(ImagePart(picture), TextPart(pick(rng, questions(split))))
-    facts: dict[str, Any] = {"kind": kind} | made
+    facts: dict[str, Any] = {"kind": kind, "texts": [text]} | made
     return Record("read_text", split, index, (prompt,), assistant(text), (text,), metadata=facts)
 
 
