@@ -6,6 +6,7 @@ Set before any test module is imported, since libraries read these variables at 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,10 @@ os.environ.update(
 )
 for _name in ("HF_TOKEN", "FORCE_COLOR", "CLICOLOR_FORCE"):
     os.environ.pop(_name, None)
+
+# A shell starts background jobs with Ctrl-C ignored, and programs under test would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Derandomised: a red run is red for everybody. No deadline: machines of very different speed run this.
 hypothesis.settings.register_profile("phi4", derandomize=True, deadline=None, print_blob=True)
