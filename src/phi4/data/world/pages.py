@@ -45,7 +45,9 @@ def page(split: Split, seed: int, index: int, difficulty: float = 1.0) -> Record
     return Record("page", split, index, (prompt,), assistant(text), (text,), metadata=facts)
 
 
-def _lines(rng: np.random.Generator, face: str, size_px: int, width_px: int, height_px: int) -> tuple[str, ...]:
+def _lines(
+    rng: np.random.Generator, face: str, size_px: int, width_px: int, height_px: int
+) -> tuple[str, ...]:
     """As many lines as the height holds, each of as many pieces as its width holds."""
     font = load_face(face, size_px)
     room_px = width_px - 2 * MARGIN_PX
