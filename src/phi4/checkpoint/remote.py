@@ -29,7 +29,7 @@ def describe_model(name: str | Path) -> CheckpointReport:
         return describe(found)
     folder, hub = fetch_small_files(found, ("*-lora/adapter_config.json",))
     indexed = (folder / INDEX_NAME).is_file()
-    plan = plan_shards(folder) if indexed else ShardPlan({SINGLE_NAME: ()}, indexed=False)
+    plan = plan_shards(folder) if indexed else ShardPlan({SINGLE_NAME: ()})
     checkpoint = scan_checkpoint(folder, plan, lambda path: _header(hub, folder, path))
     if not indexed and SINGLE_NAME in checkpoint.absent_files:
         raise no_weights(hub, [SINGLE_NAME])

@@ -24,11 +24,9 @@ class ShardPlan:
 
     Attributes:
         files: File name -> stored tensor names; empty tuples when there is no index.
-        indexed: True = an index says what stands where.
     """
 
     files: dict[str, tuple[str, ...]]
-    indexed: bool
 
 
 def contained(directory: Path, name: str, root: Path | None = None) -> Path:
@@ -65,10 +63,10 @@ def plan_shards(directory: Path) -> ShardPlan:
         InvalidArtifact: No weights, pickles only, shards without index, or an index that does not hold.
     """
     if (directory / INDEX_NAME).is_file():
-        return ShardPlan(_read_index(directory), indexed=True)
+        return ShardPlan(_read_index(directory))
     if (directory / SINGLE_NAME).exists():
         contained(directory, SINGLE_NAME)
-        return ShardPlan({SINGLE_NAME: ()}, indexed=False)
+        return ShardPlan({SINGLE_NAME: ()})
     if not directory.is_dir():
         raise InvalidArtifact(f"{directory}: not a directory; give the folder of a model")
     for path in sorted(directory.iterdir()):
