@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
-from types import ModuleType
 
 import numpy as np
 import soundfile
 import soxr
 
-from phi4.errors import InvalidMedia, MissingExtra
+from phi4.errors import InvalidMedia
 from phi4.processing.media import DEFAULT_LIMITS, MediaLimits, OpenedMedia, decoding_failed, open_media
 from phi4.processing.mel import SAMPLE_RATE_HZ
 from phi4.shapes import AnyArray, FloatArray
@@ -59,14 +58,25 @@ def load_audio(
     with open_media(
         source, "audio", allow_remote=allow_remote, allow_files=allow_files, limits=limits
     ) as media:
-        blocks = _container_blocks if media.format.kind == "video" else _sound_blocks
-        try:
-            return _mix_and_resample(media.name, blocks(media, limits), rate, limits)
-        except (InvalidMedia, MissingExtra):
-            raise
-        except Exception as error:
-            # Decoders let many exception types escape on damaged files; this is their one exit.
-            raise _damaged(media, error) from None
+        return decode_audio(media, rate, limits)
+
+
+def decode_audio(
+    media: OpenedMedia, rate: int = SAMPLE_RATE_HZ, limits: MediaLimits = DEFAULT_LIMITS
+) -> FloatArray:
+    """Decode an opened recording, see `load_audio`.
+
+    Raises:
+        InvalidMedia: Over a limit, damaged, or with samples not finite.
+    """
+    blocks = _container_blocks if media.format.kind == "video" else _sound_blocks
+    try:
+        return _mix_and_resample(media.name, blocks(media, limits), rate, limits)
+    except InvalidMedia:
+        raise
+    except Exception as error:
+        # Decoders let many exception types escape on damaged files; this is their one exit.
+        raise _damaged(media, error) from None
 
 
 def _mix_and_resample(
@@ -115,7 +125,7 @@ def _sound_blocks(media: OpenedMedia, limits: MediaLimits) -> Iterator[tuple[int
 
 def _container_blocks(media: OpenedMedia, limits: MediaLimits) -> Iterator[tuple[int, AnyArray]]:
     """Decode the first audio track of a container through PyAV."""
-    av = _import_av(media)
+    av = importlib.import_module("av")  # `open_media` has made sure that it is there
     media.stream.seek(0)
     with av.open(media.stream, mode="r", metadata_errors="replace") as container:
         if not container.streams.audio:
@@ -130,16 +140,6 @@ def _container_blocks(media: OpenedMedia, limits: MediaLimits) -> Iterator[tuple
                 yield rate, piece.to_ndarray().T
         for piece in convert.resample(None):
             yield rate, piece.to_ndarray().T
-
-
-def _import_av(media: OpenedMedia) -> ModuleType:
-    try:
-        return importlib.import_module("av")
-    except ImportError:
-        raise MissingExtra(
-            f"{media.name} is {media.format.title}: reading its sound needs PyAV, from the checkout: "
-            "pip install '.[video]'; or convert it to WAV, FLAC, OGG or MP3"
-        ) from None
 
 
 def _check_header(name: str, rate: int, channels: int, limits: MediaLimits) -> None:

@@ -54,19 +54,31 @@ def load_image(
     with open_media(
         source, "image", allow_remote=allow_remote, allow_files=allow_files, limits=limits
     ) as media:
-        size = _header_size(media)
-        _check_size(media.name, size, limits)
-        try:
-            return _decode(media, limits)
-        except InvalidMedia:
-            raise
-        except Exception as error:
-            # Pillow's plugins let a dozen exception types escape on damaged files; this is their one exit.
-            raise decoding_failed(media.name, f"{media.format.id} picture", error) from None
+        return decode_image(media, limits)
 
 
-def upright_rgb(image: Image.Image) -> Image.Image:
+def decode_image(media: OpenedMedia, limits: MediaLimits = DEFAULT_LIMITS) -> Image.Image:
+    """Decode an opened picture, see `load_image`.
+
+    Raises:
+        InvalidMedia: Over a limit, cut short or damaged.
+    """
+    _check_size(media.name, _header_size(media), limits)
+    try:
+        return _decode(media, limits)
+    except InvalidMedia:
+        raise
+    except Exception as error:
+        # Pillow's plugins let a dozen exception types escape on damaged files; this is their one exit.
+        raise decoding_failed(media.name, f"{media.format.id} picture", error) from None
+
+
+def upright_rgb(image: Image.Image, name: str = "the given Pillow image") -> Image.Image:
     """A picture the caller opened with Pillow, seen as `load_image` would see its file.
+
+    Args:
+        image: Of any mode; given back as it is where nothing has to change.
+        name: What errors call it.
 
     Raises:
         InvalidMedia: Its pixels cannot be read, as of a file that was cut short.
@@ -74,7 +86,7 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     try:
         return _upright_rgb(image)
     except Exception as error:
-        raise decoding_failed("the given Pillow image", "picture", error) from None
+        raise decoding_failed(name, "picture", error) from None
 
 
 def _header_size(media: OpenedMedia) -> tuple[int, int]:
@@ -106,11 +118,12 @@ def _decode(media: OpenedMedia, limits: MediaLimits) -> Image.Image:
         image: Image.Image = Image.open(media.stream, formats=(media.format.id,))
     # The plugin may see another size than the header we read: a GIF frame can exceed its screen.
     _check_size(media.name, image.size, limits)
-    image.load()
     return _upright_rgb(image)
 
 
 def _upright_rgb(image: Image.Image) -> Image.Image:
+    # First: some formats keep the tag behind the pixels, and some plugins turn the picture while loading it.
+    image.load()
     with _warnings_are_errors():
         turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG, 1))
     rgb = _to_rgb(image)
@@ -132,13 +145,14 @@ def _warnings_are_errors() -> Iterator[None]:
 def _to_rgb(image: Image.Image) -> Image.Image:
     """Convert any mode Pillow gives for our formats to RGB."""
     if image.mode == "RGB" and "transparency" not in image.info:
-        return image.copy()
+        return image
     if image.mode.startswith("I"):
         # 16-bit grey: keep the upper byte. Pillow's own conversion would clip everything above 255 to white.
-        grey = np.asarray(image).astype(np.int64) >> 8
-        return Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8)).convert("RGB")
+        # Shifted in the array's own type: a wider one would take a gigabyte at the size limit.
+        grey = np.asarray(image) >> 8
+        return Image.fromarray(np.clip(grey, 0, 255, out=grey).astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        layers = image.convert("RGBA")
+        layers = image if image.mode == "RGBA" else image.convert("RGBA")
         white = Image.new("RGB", image.size, "white")
         white.paste(layers, mask=layers.getchannel("A"))
         return white

@@ -9,6 +9,7 @@ An http(s) URL is refused unless the caller allows it (`phi4.processing.remote`)
 from __future__ import annotations
 
 import binascii
+import importlib
 import io
 import os
 import re
@@ -18,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Literal
 
-from phi4.errors import InvalidMedia
+from phi4.errors import InvalidMedia, MissingExtra
 from phi4.processing.remote import fetch
 from phi4.processing.sniff import HEAD_BYTES, MediaFormat, sniff
 from phi4.types import MediaSource
@@ -40,7 +41,8 @@ class MediaLimits:
 
     Attributes:
         max_image_bytes: Size of a picture's file.
-        max_image_px: Width times height, read from the header before decoding (4 bytes of memory each).
+        max_image_px: Width times height, read from the header before decoding. A decoded pixel takes 4 bytes
+            of memory, and up to five times that while it is decoded and converted (docs/media.md).
         max_image_side_px: Longer side.
         max_audio_bytes: Size of a recording's file.
         max_audio_s: Length of a recording; 30 minutes is the longest the released model was trained on.
@@ -115,6 +117,7 @@ def open_media(
     Raises:
         InvalidMedia: Missing, empty, too big, not a regular file, bad base64, a URL that may not be fetched,
             or of the wrong kind or format.
+        MissingExtra: A recording in a container (M4A, MP4, MOV, WebM), and PyAV is not installed.
     """
     name, stream, size = _open_source(source, kind, allow_remote, allow_files, limits)
     try:
@@ -218,10 +221,22 @@ def _checked_format(name: str, head: bytes, kind: MediaKind) -> MediaFormat:
     if found is None:
         raise InvalidMedia(f"{name} is not {_EXPECTED[kind]}: its first bytes fit no known format")
     if found.kind == "video" and kind == "audio":
+        _require_pyav(name, found)
         return found
     if found.kind != kind:
         raise InvalidMedia(f"{name} is {found.title}: {_EXPECTED[kind]} was expected")
     return found
+
+
+def _require_pyav(name: str, found: MediaFormat) -> None:
+    """Refuse a container on opening: callers open media before they do what is costly, as loading a model."""
+    try:
+        importlib.import_module("av")
+    except ImportError:
+        raise MissingExtra(
+            f"{name} is {found.title}: reading its sound needs PyAV, from the checkout: "
+            "pip install '.[video]'; or convert it to WAV, FLAC, OGG or MP3"
+        ) from None
 
 
 def _too_big(name: str, size: int, limit: int) -> InvalidMedia:

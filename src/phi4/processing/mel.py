@@ -33,12 +33,13 @@ _BLOCK_FRAMES = 512
 """Frames a block: its spectra (2 MiB) stay in the cache, and memory does not grow with the recording."""
 
 
-def log_mel(samples: AnyArray, rate: int = SAMPLE_RATE_HZ) -> FloatArray:
+def log_mel(samples: AnyArray, rate: int = SAMPLE_RATE_HZ, *, name: str = "the recording") -> FloatArray:
     """Compute log-mel features.
 
     Args:
         samples: Mono samples `[S]` in [-1, 1]; no loudness normalisation is done.
         rate: 16000, or 8000 (telephone speech: the upper half of the spectrum counts as silent).
+        name: What errors call the recording.
 
     Returns:
         `[A, 80]` float32 with A = floor((S - window) / hop) + 1; silence gives exactly 0.
@@ -51,46 +52,49 @@ def log_mel(samples: AnyArray, rate: int = SAMPLE_RATE_HZ) -> FloatArray:
     samples = np.asarray(samples)
     if samples.ndim != 1 or samples.dtype.kind != "f":
         raise InvalidMedia(
-            f"samples have shape {list(samples.shape)} and type {samples.dtype}: give one channel of floats"
+            f"{name} has shape {list(samples.shape)} and type {samples.dtype}: give one channel of floats"
         )
-    num_frames = count_frames(len(samples), rate)
+    num_frames = count_frames(len(samples), rate, name=name)
     features = np.empty((num_frames, NUM_MELS), np.float32)
     hop, window = rate // 100, rate // 40
     for start in range(0, num_frames, _BLOCK_FRAMES):
         stop = min(start + _BLOCK_FRAMES, num_frames)
         block = samples[start * hop : (stop - 1) * hop + window].astype(np.float64)
         if not np.isfinite(block).all():
-            raise InvalidMedia("the recording holds samples that are not numbers (NaN or infinity)")
+            raise InvalidMedia(
+                f"{name} holds samples that are not numbers (NaN or infinity): export it again"
+            )
         features[start:stop] = _block_features(block, rate)
     return features
 
 
-def count_frames(num_samples: int, rate: int = SAMPLE_RATE_HZ) -> int:
-    """Frames of a recording of `num_samples` at 16000 or 8000 a second.
+def count_frames(num_samples: int, rate: int = SAMPLE_RATE_HZ, *, name: str = "the recording") -> int:
+    """Frames of a recording of `num_samples` at 16000 or 8000 a second; `name` is what errors call it.
 
     Raises:
         InvalidMedia: Shorter than one window of 25 ms.
     """
     hop, window = rate // 100, rate // 40
     if num_samples < window:
-        raise InvalidMedia(
-            f"the recording is {1000 * num_samples / rate:.1f} ms long: 25 ms of sound is the least"
-        )
+        raise InvalidMedia(f"{name} is {1000 * num_samples / rate:.1f} ms long: 25 ms of sound is the least")
     return (num_samples - window) // hop + 1
 
 
-def audio_arrays(samples: AnyArray, cfg: SpeechConfig, rate: int = SAMPLE_RATE_HZ) -> AudioArrays:
+def audio_arrays(
+    samples: AnyArray, cfg: SpeechConfig, rate: int = SAMPLE_RATE_HZ, *, name: str = "the recording"
+) -> AudioArrays:
     """Turn a recording into what the speech encoder takes.
 
     Args:
         samples: Mono samples `[S]` in [-1, 1].
         cfg: Speech config of the model; gives the time reduction.
         rate: Samples a second, see `log_mel`.
+        name: What errors call the recording.
 
     Raises:
         InvalidMedia: See `log_mel`.
     """
-    features = log_mel(samples, rate)
+    features = log_mel(samples, rate, name=name)
     digest = hashlib.sha256(repr(features.shape).encode())
     digest.update(features.data)
     return AudioArrays(

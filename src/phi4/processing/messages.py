@@ -149,7 +149,10 @@ def _image_url(value: Any, where: str) -> Part:
     url = _url(value, where, ("url", "detail"))
     detail = value.get("detail") if isinstance(value, Mapping) else None
     if detail not in (None, "auto", "high"):
-        raise InvalidRequest(f"{where}.detail is {detail!r}; valid is 'auto', and max_crops sets the detail")
+        raise InvalidRequest(
+            f"{where}.detail is {detail!r}; valid are 'auto' and 'high'; for less detail load the model with "
+            "max_crops: phi4.load(..., max_crops=1) from Python, --max-crops 1 on the command line"
+        )
     return ImagePart(url)
 
 

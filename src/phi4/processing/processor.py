@@ -19,10 +19,10 @@ from PIL.Image import Image
 
 from phi4.configs import Phi4Config
 from phi4.errors import ContextOverflow, InvalidArtifact, InvalidMedia, InvalidRequest
-from phi4.processing.audio import load_audio
+from phi4.processing.audio import decode_audio
 from phi4.processing.chat import ChatRenderer, Placement, RenderedChat
-from phi4.processing.images import load_image, upright_rgb
-from phi4.processing.media import DEFAULT_LIMITS, MediaLimits
+from phi4.processing.images import decode_image, upright_rgb
+from phi4.processing.media import DEFAULT_LIMITS, MediaLimits, open_media
 from phi4.processing.mel import audio_arrays
 from phi4.processing.messages import parse_messages
 from phi4.processing.tiles import tile_image
@@ -79,6 +79,7 @@ class Processor:
         self.config = config
         self.tokenizer = tokenizer
         self.renderer = ChatRenderer(tokenizer)
+        self._limits = limits
         self._opening: dict[str, Any] = {
             "allow_remote": allow_remote,
             "allow_files": allow_files,
@@ -103,7 +104,8 @@ class Processor:
         Raises:
             InvalidRequest: The conversation is malformed, or the model has no such modality.
             InvalidMedia: A medium is missing, broken, of an unknown format or over a limit.
-            ContextOverflow: The row is longer than the model's context.
+            MissingExtra: A recording lies in a container (M4A, MP4, WebM), and PyAV is not installed.
+            ContextOverflow: The row is longer than the model's context; media behind that are not opened.
         """
         chat = self.renderer.render(parse_messages(messages), tools, True, placement)
         return self._fill(chat, max_crops)
@@ -130,53 +132,60 @@ class Processor:
         return replace(inputs, loss_mask=_loss_mask(chat, inputs.spans, len(inputs.token_ids)))
 
     def _fill(self, chat: RenderedChat, max_crops: int | None) -> ModelInputs:
-        self._check_length(len(chat.token_ids))
         images: list[ImageArrays] = []
         audios: list[AudioArrays] = []
+        num_tokens = len(chat.token_ids)  # each medium counts once here, by its placeholder
+        self._check_length(num_tokens)
         for slot in chat.media:
             if isinstance(slot.part, ImagePart):
-                images.append(self._image(slot.part.source, max_crops))
+                images.append(self._image(slot.part.source, max_crops, f"picture {len(images) + 1}"))
+                num_tokens += images[-1].num_tokens - 1
             else:
-                audios.append(self._audio(slot.part.source))
-        # Before anything of that length is built; each placeholder id is already counted once.
-        grown = sum(image.num_tokens - 1 for image in images) + sum(audio.num_tokens - 1 for audio in audios)
-        self._check_length(len(chat.token_ids) + grown)
+                audios.append(self._audio(slot.part.source, f"recording {len(audios) + 1}"))
+                num_tokens += audios[-1].num_tokens - 1
+            # After each, so that no more media are opened and held than the context has room for.
+            self._check_length(num_tokens)
         return expand_placeholders(chat.token_ids, images, audios, self.tokenizer.tokens)
 
     def _check_length(self, num_tokens: int) -> None:
         limit = self.config.decoder.max_position_embeddings
         if num_tokens > limit:
             raise ContextOverflow(
-                f"the prompt takes {num_tokens} tokens but the model's context is {limit}; shorten the "
-                "conversation, give fewer or smaller media, or lower max_crops"
+                f"the prompt takes at least {num_tokens} tokens but the model's context is {limit}; shorten "
+                "the conversation, give fewer or smaller media, or look at pictures less closely: "
+                "phi4.load(..., max_crops=4) from Python, --max-crops 4 on the command line"
             )
 
-    def _image(self, source: ImageSource, max_crops: int | None) -> ImageArrays:
+    def _image(self, source: ImageSource, max_crops: int | None, name: str) -> ImageArrays:
+        """Tile a picture; `name` is what errors call one that the opener has no name for."""
         if self.config.vision is None:
             raise InvalidRequest("this model takes no pictures; use a multimodal one")
         if isinstance(source, ImageArrays):
             return source
         if isinstance(source, str | bytes | Path):
-            picture: Image | AnyArray = load_image(source, **self._opening)
-        elif isinstance(source, np.ndarray):
-            picture = source
-        else:
-            picture = upright_rgb(source)
-        return tile_image(picture, self.config.vision, max_crops)
+            with open_media(source, "image", **self._opening) as media:
+                opened = decode_image(media, self._limits)
+                return tile_image(opened, self.config.vision, max_crops, name=media.name)
+        picture: Image | AnyArray = source if isinstance(source, np.ndarray) else upright_rgb(source, name)
+        return tile_image(picture, self.config.vision, max_crops, name=name)
 
-    def _audio(self, source: AudioSource) -> AudioArrays:
+    def _audio(self, source: AudioSource, name: str) -> AudioArrays:
+        """Compute a recording's features; `name` as in `_image`."""
         if self.config.speech is None:
             raise InvalidRequest("this model takes no recordings; use a multimodal one")
         if isinstance(source, AudioArrays):
             return source
-        samples = _samples(source) if isinstance(source, np.ndarray) else load_audio(source, **self._opening)
-        return audio_arrays(samples, self.config.speech)
+        if isinstance(source, np.ndarray):
+            return audio_arrays(_samples(source, name), self.config.speech, name=name)
+        with open_media(source, "audio", **self._opening) as media:
+            samples = decode_audio(media, limits=self._limits)
+            return audio_arrays(samples, self.config.speech, name=media.name)
 
 
-def _samples(samples: AnyArray) -> FloatArray:
+def _samples(samples: AnyArray, name: str) -> FloatArray:
     if samples.ndim != 1 or samples.dtype.kind != "f":
         raise InvalidMedia(
-            f"samples have shape {list(samples.shape)} and type {samples.dtype}; give [samples] float32 in "
+            f"{name} has shape {list(samples.shape)} and type {samples.dtype}; give [samples] float32 in "
             "[-1, 1], mono, 16 kHz"
         )
     return np.asarray(samples, dtype=np.float32)

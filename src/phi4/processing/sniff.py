@@ -56,6 +56,13 @@ _HEIF = MediaFormat("HEIF", "other", "a HEIC or AVIF picture")
 _TEXT = MediaFormat("TEXT", "other", "a text file")
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"avif", b"avis")
 
+_START_OF_SCAN = 0xDA
+_BARE_MARKERS = frozenset({0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)})
+"""Markers of a JPEG that no length follows."""
+
+_MAX_JPEG_STEPS = 4096
+"""Segments, fill bytes and junk before the pixels; the largest file holds a thousand whole segments."""
+
 
 def sniff(head: bytes) -> MediaFormat | None:
     """Recognise a file from its first `HEAD_BYTES` bytes; None when nothing fits."""
@@ -72,7 +79,7 @@ def sniff(head: bytes) -> MediaFormat | None:
 
 
 def image_size(format_id: str, stream: BinaryIO) -> tuple[int, int] | None:
-    """Read (width, height) from the header of a PNG, JPEG, WebP or GIF; None when it has none."""
+    """Read (width, height) from the header of a PNG, JPEG, WebP or GIF; None when it has none in reach."""
     stream.seek(0)
     head = stream.read(HEAD_BYTES)
     if format_id == "JPEG":
@@ -107,25 +114,34 @@ def _is_text(head: bytes) -> bool:
 
 
 def _jpeg_size(stream: BinaryIO) -> tuple[int, int] | None:
-    """Walk the segments to the start-of-frame one."""
+    """Walk the segments to the start of the scan; the frame header on the way holds the size.
+
+    Pillow walks the same bytes in Python, in the same steps: a file that takes too many is refused here.
+    """
+    size: tuple[int, int] | None = None
     stream.seek(2)
-    while True:
+    for _ in range(_MAX_JPEG_STEPS):
         marker = stream.read(2)
-        if len(marker) < 2 or marker[0] != 0xFF:
+        if len(marker) < 2:
             return None
-        if marker[1] == 0xFF:  # a fill byte before the marker
+        if marker[0] != 0xFF or marker[1] in (0x00, 0xFF):  # fill bytes, or junk that decoders skip
             stream.seek(-1, 1)
             continue
+        if marker[1] in _BARE_MARKERS:
+            continue
+        if marker[1] == _START_OF_SCAN:
+            return size
         header = stream.read(7)
         if len(header) < 7:
             return None
-        if 0xC0 <= marker[1] <= 0xCF and marker[1] not in (0xC4, 0xC8, 0xCC):
+        if 0xC0 <= marker[1] <= 0xCF and marker[1] not in (0xC4, 0xCC):
             height, width = struct.unpack_from(">HH", header, 3)
-            return width, height
+            size = width, height
         length = struct.unpack_from(">H", header)[0]
         if length < 2:
             return None
         stream.seek(length - 7, 1)
+    return None
 
 
 def _webp_size(head: bytes) -> tuple[int, int] | None:

@@ -55,7 +55,14 @@ class TilePlan:
     num_tokens: int
 
 
-def plan_tiles(width_px: int, height_px: int, cfg: VisionConfig, max_crops: int | None = None) -> TilePlan:
+def plan_tiles(
+    width_px: int,
+    height_px: int,
+    cfg: VisionConfig,
+    max_crops: int | None = None,
+    *,
+    name: str = "the picture",
+) -> TilePlan:
     """Plan the tiling of a picture from its size.
 
     Args:
@@ -63,13 +70,14 @@ def plan_tiles(width_px: int, height_px: int, cfg: VisionConfig, max_crops: int 
         height_px: Height of the upright picture.
         cfg: Gives crop side, patch side and the largest number of local crops.
         max_crops: Fewer local crops than the config allows (less detail, fewer tokens); None = the config's.
+        name: What errors call the picture.
 
     Raises:
         InvalidMedia: The picture is empty or so long and thin that nothing of it would be left.
         InvalidRequest: `max_crops` is outside 1..cfg.max_crops.
     """
     if width_px < 1 or height_px < 1:
-        raise InvalidMedia(f"the picture is {width_px} x {height_px} pixels: it has no content")
+        raise InvalidMedia(f"{name} is {width_px} x {height_px} pixels: it has no content")
     limit = cfg.max_crops if max_crops is None else max_crops
     if not 1 <= limit <= cfg.max_crops:
         raise InvalidRequest(f"max_crops is {limit}: give a number from 1 to {cfg.max_crops}")
@@ -78,7 +86,7 @@ def plan_tiles(width_px: int, height_px: int, cfg: VisionConfig, max_crops: int 
     resized = _fit(width_px, height_px, target)
     if min(resized) < MIN_RESIZED_PX:
         raise InvalidMedia(
-            f"the picture is {width_px} x {height_px} pixels, too long and thin: it would shrink to "
+            f"{name} is {width_px} x {height_px} pixels, too long and thin: it would shrink to "
             f"{resized[0]} x {resized[1]}, and {MIN_RESIZED_PX} pixels is the least; crop it into pieces"
         )
     pad = (target[0] - resized[0], target[1] - resized[1])
@@ -90,13 +98,20 @@ def plan_tiles(width_px: int, height_px: int, cfg: VisionConfig, max_crops: int 
     return TilePlan((columns, rows), resized, pad, target, valid, 1 + columns * rows, num_tokens)
 
 
-def tile_image(image: Image.Image | AnyArray, cfg: VisionConfig, max_crops: int | None = None) -> ImageArrays:
+def tile_image(
+    image: Image.Image | AnyArray,
+    cfg: VisionConfig,
+    max_crops: int | None = None,
+    *,
+    name: str = "the picture",
+) -> ImageArrays:
     """Cut a picture into the arrays the vision tower takes.
 
     Args:
         image: RGB picture, or its pixels `[height, width, 3]` uint8.
         cfg: The vision config of the model.
         max_crops: See `plan_tiles`.
+        name: What errors call the picture.
 
     Returns:
         Pixels `[C, 3, crop, crop]` in [-1, 1] (white is +1), patch mask, size, token count and digest.
@@ -105,8 +120,8 @@ def tile_image(image: Image.Image | AnyArray, cfg: VisionConfig, max_crops: int 
         InvalidMedia: The picture cannot be tiled, see `plan_tiles`, or is not 8-bit RGB.
         InvalidRequest: `max_crops` is outside 1..cfg.max_crops.
     """
-    picture = _as_rgb(image)
-    plan = plan_tiles(picture.width, picture.height, cfg, max_crops)
+    picture = _as_rgb(image, name)
+    plan = plan_tiles(picture.width, picture.height, cfg, max_crops, name=name)
     padded = _resize_and_pad(picture, plan)
     crop, (columns, rows) = cfg.crop_size, plan.grid
     pixels = np.empty((plan.num_crops, 3, crop, crop), np.float32)
@@ -169,14 +184,14 @@ def _fit(width: int, height: int, target: tuple[int, int]) -> tuple[int, int]:
     return min(int(width * scale_h), target[0]), target[1]
 
 
-def _as_rgb(image: Image.Image | AnyArray) -> Image.Image:
+def _as_rgb(image: Image.Image | AnyArray, name: str) -> Image.Image:
     if isinstance(image, Image.Image):
         if image.mode != "RGB":
-            raise InvalidMedia(f"the picture has mode {image.mode}: open it with load_image, which gives RGB")
+            raise InvalidMedia(f"{name} has mode {image.mode}: open it with load_image, which gives RGB")
         return image
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
         raise InvalidMedia(
-            f"pixels have shape {list(image.shape)} and type {image.dtype}: give [height, width, 3] uint8"
+            f"{name} has shape {list(image.shape)} and type {image.dtype}: give [height, width, 3] uint8"
         )
     return Image.fromarray(np.ascontiguousarray(image))
 

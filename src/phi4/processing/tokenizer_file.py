@@ -12,6 +12,7 @@ Left out on purpose: tokenizers that are not byte-level BPE, and templates from 
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,9 +22,9 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from phi4.configs.jsonfile import read_json_object
 from phi4.errors import InvalidArtifact
 
-MAX_FILE_BYTES = 64 * 1024 * 1024
 MAX_VOCAB_SIZE = 1 << 20
 MAX_ADDED_TOKENS = 4096
 MAX_PATTERN_CHARS = 4096
@@ -95,7 +96,7 @@ def read_tokenizer_file(path: Path, vocab_size: int | None = None) -> TokenizerP
         InvalidArtifact: The file is missing, too large, not JSON, not byte-level BPE, or has ids that
             are repeated, negative or beyond the vocabulary, or a pattern that can run away.
     """
-    document = _parse_json(path)
+    document = _read_document(path)
     model = _checked_model(document, path)
     limit = MAX_VOCAB_SIZE if vocab_size is None else vocab_size
     added = _added_tokens(document.get("added_tokens") or [], path)
@@ -117,30 +118,10 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _parse_json(path: Path) -> dict[str, Any]:
-    try:
-        size_bytes = path.stat().st_size
-        if size_bytes > MAX_FILE_BYTES:
-            raise _refuse(path, f"{size_bytes} bytes, the limit is {MAX_FILE_BYTES}")
-        document = json.loads(path.read_bytes(), object_pairs_hook=_unique_keys)
-    except OSError as error:
-        raise _refuse(
-            path, f"cannot be read ({error.strerror})", "give a directory with a tokenizer.json"
-        ) from None
-    except RecursionError:
-        raise _refuse(path, "nested too deeply") from None
-    except ValueError as error:
-        raise _refuse(path, f"not valid JSON ({error})") from None
-    if not isinstance(document, dict):
-        raise _refuse(path, "the top level is not an object")
-    return document
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("a key appears twice in one object")
-    return result
+def _read_document(path: Path) -> dict[str, Any]:
+    if not os.path.exists(path):
+        raise _refuse(path, "does not exist or cannot be reached", "give a directory with a tokenizer.json")
+    return read_json_object(path)
 
 
 def _checked_model(document: Mapping[str, Any], path: Path) -> dict[str, Any]:

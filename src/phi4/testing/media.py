@@ -2,7 +2,7 @@
 
 Everything is made in memory from a seed, so no binary lies in the repository. `friendly_images` and
 `friendly_audio` map a name to the bytes of a whole file; `hostile_images` and `hostile_audio` map a name to
-bytes that must be refused. Containers that need PyAV come from `m4a_bytes`.
+bytes that must be refused. Containers come from `container_bytes`, which needs PyAV.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import importlib
 import io
 import struct
 import zlib
+from fractions import Fraction
 
 import numpy as np
 import soundfile
@@ -48,14 +49,21 @@ def audio_bytes(samples: AnyArray, rate: int, format_id: str = "WAV", subtype: s
     return stream.getvalue()
 
 
-def m4a_bytes(samples: FloatArray, rate: int) -> bytes:
-    """Encode mono samples as AAC in MP4; needs PyAV."""
+def container_bytes(samples: FloatArray, rate: int, format_id: str = "ipod", codec: str = "aac") -> bytes:
+    """Encode mono samples as the audio track of a container; needs PyAV.
+
+    Args:
+        samples: `[S]` in [-1, 1].
+        rate: Samples a second; Opus knows 48000 and a few lower ones.
+        format_id: As FFmpeg calls it: "ipod" (M4A), "mp4", "mov" or "webm".
+        codec: "aac", or "libopus" in WebM.
+    """
     av = importlib.import_module("av")
     stream = io.BytesIO()
-    with av.open(stream, "w", format="mp4") as container:
-        track = container.add_stream("aac", rate=rate, layout="mono")
+    with av.open(stream, "w", format=format_id) as container:
+        track = container.add_stream(codec, rate=rate, layout="mono")
         frame = av.AudioFrame.from_ndarray(samples[None, :], format="fltp", layout="mono")
-        frame.rate = rate
+        frame.rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
         for piece in (frame, None):
             for packet in track.encode(piece):
                 container.mux(packet)
@@ -107,7 +115,7 @@ def hostile_images() -> dict[str, bytes]:
     """Pictures that must be refused: bombs, wrong types, empty and damaged files."""
     whole = friendly_images()
     jpeg = whole["photo.jpg"]
-    frame = jpeg.index(b"\xff\xc0") + 5
+    frame, scan = jpeg.index(b"\xff\xc0") + 5, jpeg.index(b"\xff\xda")
     text = _png_chunk(b"zTXt", b"note\0\0" + zlib.compress(bytes(50_000_000), 9))
     exif = b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\x12\x01\x03\0\xff\xff\xff\xff\x08\0\0\0" * 4
     return {
@@ -122,6 +130,10 @@ def hostile_images() -> dict[str, bytes]:
         "text_bomb.png": whole["rgb.png"][:33] + text + whole["rgb.png"][33:],
         "huge.jpg": jpeg[:frame] + b"\xff\xff\xff\xff" + jpeg[frame + 4 :],
         "no_frame.jpg": jpeg[: frame - 5] + b"\xff\xd9",
+        "fill_bytes.jpg": jpeg[:2] + b"\xff" * 8_000_000 + jpeg[2:],
+        "segments.jpg": jpeg[:2] + b"\xff\xe0\0\x02" * 2_000_000 + jpeg[2:],
+        "bare_markers.jpg": jpeg[:2] + b"\xff\xd0" * 4_000_000 + jpeg[2:],
+        "junk.jpg": jpeg[:scan] + bytes(8_000_000) + jpeg[scan:],
         "broken_exif.jpg": image_bytes("JPEG", ramp_picture(40, 24), exif=exif),
         "huge.gif": b"GIF89a\xff\xff\xff\xff" + whole["still.gif"][10:],
         "huge.webp": b"RIFF\x40\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0" + b"\xff\x3f\0" * 2 + bytes(40),

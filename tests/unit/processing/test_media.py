@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import os
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from phi4.errors import InvalidMedia
+from phi4.errors import InvalidMedia, MissingExtra
 from phi4.processing.media import DEFAULT_LIMITS, display_name, open_media
 from phi4.testing.media import friendly_audio, friendly_images, image_bytes, ramp_picture
 
@@ -109,6 +110,19 @@ def test_other_python_types_are_refused_by_name(source):
 def test_other_content_is_named(source: bytes, reason: str):
     with pytest.raises(InvalidMedia, match=reason):
         open_media(source, "image")
+
+
+@pytest.mark.parametrize("head", [b"\0\0\0\x20ftypM4A ", b"\0\0\0\x14ftypqt  ", b"\x1aE\xdf\xa3\x01"])
+def test_container_that_cannot_be_decoded_is_refused_on_opening(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: bytes
+):
+    monkeypatch.setitem(sys.modules, "av", None)
+    path = tmp_path / "talk.m4a"
+    path.write_bytes(head + bytes(100))
+    with pytest.raises(MissingExtra, match=r"talk\.m4a' is an? .* needs PyAV.*pip install '\.\[video\]'"):
+        open_media(path, "audio")
+    with pytest.raises(InvalidMedia, match="a PNG, JPEG, WebP or GIF picture was expected"):
+        open_media(path, "image")
 
 
 @pytest.mark.parametrize("name", sorted(friendly_audio()))

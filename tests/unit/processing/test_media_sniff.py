@@ -36,6 +36,33 @@ def test_size_of_extended_webp_and_of_jpeg_behind_long_metadata_is_read():
     assert image_size("JPEG", io.BytesIO(jpeg)) == (70, 50)
 
 
+def with_front(front: bytes) -> bytes:
+    """A whole JPEG picture with something between its first marker and the rest."""
+    content = friendly_images()["photo.jpg"]
+    return content[:2] + front + content[2:]
+
+
+@pytest.mark.parametrize(
+    "front",
+    [b"\xff" * 100, b"\xff\xfe\x00\x02" * 1000, b"\xff\xd0" * 100, bytes(100), b"\xff\x00" * 100],
+    ids=["fill bytes", "comments", "bare markers", "junk", "escaped"],
+)
+def test_size_behind_what_decoders_skip_is_read(front: bytes):
+    assert image_size("JPEG", io.BytesIO(with_front(front))) == (40, 24)
+
+
+@pytest.mark.parametrize("front", [b"\xff", b"\xff\xfe\x00\x02", b"\xff\xd0", b"\x00"])
+def test_steps_through_a_jpeg_are_limited(front: bytes):
+    content = io.BytesIO(with_front(front * 100_000))
+    assert image_size("JPEG", content) is None
+    assert content.tell() < 4 * 5000
+
+
+def test_jpeg_without_a_scan_has_no_size():
+    content = friendly_images()["photo.jpg"]
+    assert image_size("JPEG", io.BytesIO(content[: content.index(b"\xff\xda")])) is None
+
+
 @pytest.mark.parametrize("name", ["rgb.png", "photo.jpg", "lossy.webp", "lossless.webp", "still.gif"])
 def test_cut_header_has_no_size_or_the_right_one(name: str):
     content = friendly_images()[name]

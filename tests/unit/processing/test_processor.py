@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -167,17 +168,28 @@ def test_tools_reach_the_prompt(processor: Processor, tokenizer: Phi4Tokenizer) 
     assert '[{"name": "f"}]' in tokenizer.decode(ids.tolist())
 
 
-def test_a_prompt_longer_than_the_context_is_refused(config: Phi4Config, tokenizer: Phi4Tokenizer) -> None:
-    small = replace(
-        config,
-        decoder=replace(config.decoder, max_position_embeddings=64, original_max_position_embeddings=64),
-    )
-    processor = Processor(small, tokenizer)
+@pytest.fixture(scope="module")
+def short(config: Phi4Config, tokenizer: Phi4Tokenizer) -> Processor:
+    """A processor for a context of 64 tokens."""
+    decoder = replace(config.decoder, max_position_embeddings=64, original_max_position_embeddings=64)
+    return Processor(replace(config, decoder=decoder), tokenizer)
+
+
+def test_a_prompt_longer_than_the_context_is_refused(short: Processor) -> None:
     with pytest.raises(ContextOverflow, match=r"\d+ tokens but the model's context is 64; shorten"):
-        processor.prepare([user(text("x " * 100))])
-    with pytest.raises(ContextOverflow, match="lower max_crops"):
-        processor.prepare([user(*[image(ramp_picture(400, 400))] * 4)])
-    assert len(processor.prepare([user(text("short"))]).token_ids) <= 64
+        short.prepare([user(text("x " * 100))])
+    with pytest.raises(ContextOverflow, match=r"phi4\.load\(\.\.\., max_crops=4\).*--max-crops 4"):
+        short.prepare([user(*[image(ramp_picture(400, 400))] * 4)])
+    assert len(short.prepare([user(text("short"))]).token_ids) <= 64
+
+
+def test_media_behind_the_end_of_the_context_are_not_opened(short: Processor) -> None:
+    """A few tokens of text, one for each medium, and 26 more for each picture: the third is too many."""
+    three = [image(ramp_picture(400, 400))] * 3
+    with pytest.raises(ContextOverflow, match="at least 85 tokens"):
+        short.prepare([user(*three, image("missing.png"))])
+    with pytest.raises(ContextOverflow, match="at least 87 tokens"):
+        short.prepare([user(*three), user(audio("missing.wav"))])
 
 
 def test_a_tokenizer_larger_than_the_embedding_is_refused(tokenizer: Phi4Tokenizer) -> None:
@@ -197,8 +209,6 @@ def test_a_text_model_refuses_media(tokenizer: Phi4Tokenizer) -> None:
     [
         (image("missing.png"), "missing.png"),
         (image(b"no picture"), "picture"),
-        (image(np.zeros((4, 4), np.uint8)), r"\[4, 4\]"),
-        (audio(np.zeros((2, 100), np.float32)), r"shape \[2, 100\]"),
         (audio(np.zeros(100, np.int16)), "int16"),
         (image("https://example.com/a.png"), "URLs are not opened"),
     ],
@@ -208,6 +218,36 @@ def test_media_that_cannot_be_used_are_refused(
 ) -> None:
     with pytest.raises(InvalidMedia, match=message):
         processor.prepare([user(part)])
+
+
+THIN, CLICK = ramp_picture(2000, 1), chirp(0.01)
+THIN_FILE, CLICK_FILE = image_bytes("PNG", THIN), audio_bytes(CLICK, 16000)
+
+
+@pytest.mark.parametrize(
+    ("second", "says"),
+    [
+        (image(Path("thin.png")), r"thin\.png' is 2000 x 1 pixels, too long and thin"),
+        (image(THIN_FILE), rf"^picture \({len(THIN_FILE)} bytes\) is 2000 x 1 pixels"),
+        (image(THIN), "^picture 2 is 2000 x 1 pixels"),
+        (image(Image.fromarray(THIN)), "^picture 2 is 2000 x 1 pixels"),
+        (image(Image.open(io.BytesIO(THIN_FILE[:60]))), "^picture 2 is not a whole"),
+        (image(np.zeros((4, 4), np.uint8)), r"^picture 2 has shape \[4, 4\]"),
+        (audio(Path("click.wav")), r"click\.wav' is 10\.0 ms long"),
+        (audio(CLICK_FILE), rf"^recording \({len(CLICK_FILE)} bytes\) is 10\.0 ms long"),
+        (audio(CLICK), r"^recording 2 is 10\.0 ms long"),
+        (audio(np.zeros((2, 100), np.float32)), r"^recording 2 has shape \[2, 100\]"),
+        (audio(np.full(1000, np.nan, np.float32)), "^recording 2 holds samples that are not numbers"),
+    ],
+)
+def test_of_several_media_the_wrong_one_is_named(
+    processor: Processor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, second: dict[str, Any], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("thin.png").write_bytes(THIN_FILE)
+    Path("click.wav").write_bytes(CLICK_FILE)
+    with pytest.raises(InvalidMedia, match=says):
+        processor.prepare([user(image(PIXELS), audio(chirp(0.5)), second)])
 
 
 def test_limits_and_the_ban_on_files_reach_the_opener(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -101,12 +102,12 @@ def test_hostile_file_is_refused(rewrite: Rewrite, case: str) -> None:
 
 
 RAW = {
-    "empty": (b"", "not valid JSON"),
-    "not JSON": (b"{", "not valid JSON"),
-    "not UTF-8": (b"\xff\xfe\x00", "not valid JSON"),
-    "a list": (b"[]", "not an object"),
-    "nested deeply": (b"[" * 200_000, "nested too deeply"),
-    "repeated key": (b'{"model": 1, "model": 2}', "a key appears twice"),
+    "empty": (b"", "not a valid JSON file"),
+    "not JSON": (b"{", "not a valid JSON file"),
+    "not UTF-8": (b"\xff\xfe\x00", "not a valid JSON file"),
+    "a list": (b"[]", "must be a JSON object"),
+    "nested deeply": (b"[" * 200_000, "not a valid JSON file .*recursion"),
+    "repeated key": (b'{"model": 1, "model": 2}', "stands twice"),
 }
 
 
@@ -119,7 +120,23 @@ def test_broken_bytes_are_refused(tmp_path: Path, case: str) -> None:
 
 
 def test_missing_file_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(InvalidArtifact, match=r"tokenizer\.json: cannot be read"):
+    with pytest.raises(InvalidArtifact, match=r"tokenizer\.json: does not exist.*give a directory"):
+        Phi4Tokenizer.load(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+@pytest.mark.timeout(20)
+def test_pipe_without_writer_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "tokenizer.json").symlink_to("pipe")
+    with pytest.raises(InvalidArtifact, match=r"tokenizer\.json: not a regular file"):
+        Phi4Tokenizer.load(tmp_path)
+
+
+def test_file_over_the_size_limit_is_refused_without_reading_it(tmp_path: Path) -> None:
+    with (tmp_path / "tokenizer.json").open("wb") as file:
+        file.truncate(2**40)  # sparse: takes no room on the disk
+    with pytest.raises(InvalidArtifact, match=r"tokenizer\.json: 1099511627776 bytes.* at most 67108864"):
         Phi4Tokenizer.load(tmp_path)
 
 
