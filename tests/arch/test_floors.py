@@ -49,6 +49,13 @@ assert not {{"torch", "transformers", "peft"}} & set(sys.modules)
     assert done.returncode == 0, done.stderr
 
 
+def test_processes_that_prepare_training_data_need_no_torch() -> None:
+    names = ("feed", "collate", "sources", "order", "settings", "recipes", "counting", "glyphs")
+    code = f"for name in {names!r}: importlib.import_module('phi4.train.' + name)"
+    done = python(BLOCK + code, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("room", TORCH_ROOMS)
 def test_blocking_torch_really_blocks(room: str) -> None:
     deepest = {"phi4.model": "phi4.model.decoder", "phi4.train": "phi4.train.trainer"}.get(

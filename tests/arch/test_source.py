@@ -81,9 +81,22 @@ def test_functions_stay_readable(repository: Path) -> None:
     assert not long
 
 
+def too_long(paths: list[Path]) -> dict[str, int]:
+    """Lines of the files that have too many; a name alone would stand for several files."""
+    lengths = {str(path): len(path.read_text().splitlines()) for path in paths}
+    return {name: lines for name, lines in lengths.items() if lines > MAX_FILE_LINES}
+
+
 def test_files_stay_readable(repository: Path) -> None:
-    lengths = {path.name: len(path.read_text().splitlines()) for path in sources(repository)}
-    assert not {name: lines for name, lines in lengths.items() if lines > MAX_FILE_LINES}
+    assert not too_long(sources(repository))
+
+
+def test_every_file_of_a_name_is_measured(tmp_path: Path) -> None:
+    paths = [tmp_path / "one" / "opening.py", tmp_path / "two" / "opening.py"]
+    for path, lines in zip(paths, (MAX_FILE_LINES + 1, 1), strict=True):
+        path.parent.mkdir()
+        path.write_text("pass\n" * lines)
+    assert too_long(paths) == {str(paths[0]): MAX_FILE_LINES + 1}
 
 
 def test_every_module_says_what_it_is(repository: Path) -> None:

@@ -52,6 +52,17 @@ def test_base_install_has_no_torch_and_no_video_libraries(repository: Path) -> N
     assert not names & {"torch", "av", "lhotse", "transformers", "peft"}
 
 
+def test_base_install_brings_nothing_that_only_rooms_with_torch_import(repository: Path) -> None:
+    settings = tomllib.loads((repository / "pyproject.toml").read_text())
+    names = {re.split(r"[^\w-]", d)[0].lower() for d in settings["project"]["dependencies"]}
+    source = repository / "src" / "phi4"
+    imported: set[str] = set()
+    for path in source.rglob("*.py"):
+        if path.relative_to(source).parts[0] not in ("model", "torch_runner", "train"):
+            imported |= set(re.findall(r"^\s*(?:import|from) (\w+)", path.read_text(), re.MULTILINE))
+    assert {"PIL" if name == "pillow" else name for name in names} <= imported
+
+
 def test_constraints_pin_every_dependency_and_no_place(repository: Path) -> None:
     settings = tomllib.loads((repository / "pyproject.toml").read_text())
     lines = (repository / "constraints.txt").read_text().splitlines()

@@ -114,7 +114,7 @@ def test_mini_is_saved_loaded_within_a_tenth_above_its_bytes_and_answers(
         found["show_s"] = round(time.perf_counter() - begin, 3)
         assert report.total_parameters == nbytes // 2 and not report.differences
         name = "decoder.layers.0.self_attn.o_proj.weight"
-        stored = open_checkpoint(folder).view(name)
+        stored = open_checkpoint(folder).read(name)
         assert np.array_equal(stored.view(np.uint16), made(name, stored.shape).copy().view(np.uint16))
         done = subprocess.run(
             [sys.executable, "-c", CHILD, str(folder), str(NUM_TOKENS)], capture_output=True, text=True

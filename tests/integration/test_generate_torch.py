@@ -96,8 +96,8 @@ def by_recompute(
     tokens: list[int] = []
     while len(tokens) < sampling.max_new_tokens:
         whole = replace(inputs, token_ids=np.concatenate([inputs.token_ids, np.array(tokens, np.int64)]))
-        length = prompt if policy == "pin" else len(whole.token_ids)
-        regime = regime_for(model.config.decoder, length, policy, sampling.max_new_tokens)  # type: ignore[arg-type]
+        length = prompt + sampling.max_new_tokens if policy == "pin" else len(whole.token_ids)
+        regime = regime_for(model.config.decoder, length, policy)  # type: ignore[arg-type]
         logits = full_logits(model, whole, adapters, regime)
         tokens.append(draw(logits[-1], packed, len(whole.token_ids)))
         if tokens[-1] in stop_ids:

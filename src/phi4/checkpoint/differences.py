@@ -1,4 +1,9 @@
-"""What a checkpoint lacks, has too much, or has in another shape: always told together."""
+"""What a checkpoint lacks, has too much, or has in another shape: always told together.
+
+`compare_shapes(found, expected, optional)` gives `Differences`, which are false when there are none;
+`raise_for` turns them into one error, `phi4 show` prints them. Works on names and shapes alone, so a
+header is enough. Types are left out on purpose: weights are converted when they are loaded.
+"""
 
 from __future__ import annotations
 

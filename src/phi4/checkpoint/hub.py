@@ -22,19 +22,8 @@ from phi4.errors import InvalidArtifact, ModelNotFound
 from phi4.types import Modality
 
 BUILTIN = ("nano",)
-SMALL_FILES = (
-    "config.json",
-    "generation_config.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
-    INDEX_NAME,
-)
+SMALL_FILES = ("config.json", "preprocessor_config.json", "tokenizer.json", INDEX_NAME)
+"""What is read beside weights and adapters: the sizes, the crop limit, the vocabulary, the list of shards."""
 _HUB_ID = re.compile(
     r"(?P<repo>[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(?:@(?P<revision>[\w./-]{1,200}))?"
 )

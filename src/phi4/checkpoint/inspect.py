@@ -16,13 +16,23 @@ from phi4.checkpoint.differences import Differences
 from phi4.checkpoint.inventory import expected_shapes, optional_shapes
 from phi4.checkpoint.keymap import part_of
 from phi4.checkpoint.opening import Checkpoint, scan_checkpoint
-from phi4.checkpoint.safetensors_file import DTYPES, refuse_pickle
+from phi4.checkpoint.safetensors_file import refuse_pickle
 from phi4.configs import Layout, Phi4Config
 from phi4.errors import InvalidArtifact
 from phi4.types import Modality
 
 EXAMPLE_TOKENS = 4096
 """Length for which the report states memory: the longest the short LongRoPE factors serve."""
+
+SMALL_MODEL_BYTES = 1 << 30
+"""Weights that take less on disk are computed in fp32: nothing is gained by rounding a model this small."""
+
+_ITEM_BYTES = {"float32": 4, "bfloat16": 2}
+
+
+def loaded_dtype(stored_bytes: int) -> str:
+    """Type a model is computed in when nobody asks for one: "float32" for a small model, else "bfloat16"."""
+    return "float32" if stored_bytes < SMALL_MODEL_BYTES else "bfloat16"
 
 
 @dataclass(frozen=True)
@@ -49,7 +59,7 @@ class CheckpointReport:
         dtypes: Type -> number of tensors stored in it.
         adapters: The adapters.
         unused_parameters: Stored values nothing computes with.
-        kv_bytes_per_token: Key/value cache one position takes, in the type of the weights.
+        kv_bytes_per_token: Key/value cache one position takes, in the type the weights are loaded in.
         differences: Missing, unexpected and misshapen tensors.
         absent_files: Files the index names that are not there.
     """
@@ -75,15 +85,29 @@ class CheckpointReport:
         """All values, adapters and unused ones included."""
         return sum(self.parameters.values()) + self.unused_parameters
 
+    @property
+    def loaded_dtype(self) -> str:
+        """Type the weights are loaded in, unless another is asked for; see the function of this name."""
+        return loaded_dtype(sum(self.nbytes.values()))
+
     def weight_bytes(self, modalities: Sequence[Modality]) -> int:
-        """Bytes of the weights a set of modalities loads, its adapters included."""
-        own = {"vision", "speech"} - set(modalities)
-        left_out = own | {f"adapter:{name}" for name in own}
-        return sum(size for part, size in self.nbytes.items() if part not in left_out)
+        """Bytes on disk of the weights a set of modalities loads, its adapters included."""
+        return sum(self.nbytes[part] for part in self._loaded(modalities))
+
+    def loaded_bytes(self, modalities: Sequence[Modality]) -> int:
+        """Bytes of the same weights in memory, in `loaded_dtype`."""
+        item_bytes = _ITEM_BYTES[self.loaded_dtype]
+        return item_bytes * sum(self.parameters[part] for part in self._loaded(modalities))
 
     def memory_bytes(self, modalities: Sequence[Modality], num_tokens: int = EXAMPLE_TOKENS) -> int:
-        """Memory for weights and the cache of one sequence; activations come on top."""
-        return self.weight_bytes(modalities) + num_tokens * self.kv_bytes_per_token
+        """Memory for loaded weights and the cache of one sequence; activations come on top."""
+        return self.loaded_bytes(modalities) + num_tokens * self.kv_bytes_per_token
+
+    def _loaded(self, modalities: Sequence[Modality]) -> list[str]:
+        """Parts and adapters a set of modalities loads."""
+        own = {"vision", "speech"} - set(modalities)
+        left_out = own | {f"adapter:{name}" for name in own}
+        return [part for part in self.nbytes if part not in left_out]
 
     def modality_sets(self) -> tuple[tuple[Modality, ...], ...]:
         """Sets worth loading: text, text with each encoder, everything."""
@@ -109,6 +133,7 @@ class CheckpointReport:
                 "total": self.total_parameters,
             },
             "weight_bytes": self.nbytes,
+            "loaded_dtype": self.loaded_dtype,
             "kv_bytes_per_token": self.kv_bytes_per_token,
             "memory_bytes": {"+".join(parts): self.memory_bytes(parts) for parts in self.modality_sets()},
             "memory_tokens": EXAMPLE_TOKENS,
@@ -162,7 +187,7 @@ def report_on(checkpoint: Checkpoint) -> CheckpointReport:
         unused_parameters=sum(
             entry.num_elements for name, entry in checkpoint.entries.items() if name in unused
         ),
-        kv_bytes_per_token=_kv_bytes_per_token(checkpoint),
+        kv_bytes_per_token=_kv_bytes_per_token(config, sum(nbytes.values())),
         differences=checkpoint.differences(),
         absent_files=checkpoint.absent_files,
     )
@@ -180,8 +205,6 @@ def _sizes(checkpoint: Checkpoint, used: dict[str, tuple[int, ...]]) -> tuple[di
     return parameters, nbytes
 
 
-def _kv_bytes_per_token(checkpoint: Checkpoint) -> int:
-    decoder = checkpoint.config.decoder
-    entry = checkpoint.entries.get("decoder.layers.0.self_attn.qkv_proj.weight")
-    itemsize = DTYPES[entry.dtype].itemsize if entry else 2
-    return 2 * decoder.num_hidden_layers * decoder.kv_dim * itemsize
+def _kv_bytes_per_token(config: Phi4Config, stored_bytes: int) -> int:
+    decoder = config.decoder
+    return 2 * decoder.num_hidden_layers * decoder.kv_dim * _ITEM_BYTES[loaded_dtype(stored_bytes)]

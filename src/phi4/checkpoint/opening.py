@@ -17,14 +17,7 @@ from phi4.checkpoint.differences import Differences, compare_shapes
 from phi4.checkpoint.infer import infer_sizes
 from phi4.checkpoint.inventory import adapters_for, check_parts, expected_shapes, optional_shapes
 from phi4.checkpoint.keymap import adapter_to_canonical, part_of, to_canonical
-from phi4.checkpoint.safetensors_file import (
-    TensorEntry,
-    read_header,
-    read_into,
-    read_tensor,
-    refuse_pickle,
-    view_tensor,
-)
+from phi4.checkpoint.safetensors_file import TensorEntry, read_header, read_tensor, refuse_pickle
 from phi4.checkpoint.shards import ShardPlan, contained, plan_shards
 from phi4.configs import Layout, Phi4Config, read_config
 from phi4.errors import CheckpointMismatch, InvalidArtifact
@@ -66,21 +59,10 @@ class Checkpoint:
             CheckpointMismatch: There is no such tensor.
             InvalidArtifact: The file changed since it was opened.
         """
-        return read_tensor(self._entry(name))
-
-    def read_into(self, name: str, out: AnyArray) -> None:
-        """Fill a contiguous array of the same bytes; loads without any second copy."""
-        read_into(self._entry(name), out)
-
-    def view(self, name: str) -> AnyArray:
-        """One tensor as a read-only map of its file."""
-        return view_tensor(self._entry(name))
-
-    def _entry(self, name: str) -> TensorEntry:
-        try:
-            return self.entries[name]
-        except KeyError:
-            raise CheckpointMismatch(f"{self.path}: no tensor {name} is stored here") from None
+        entry = self.entries.get(name)
+        if entry is None:
+            raise CheckpointMismatch(f"{self.path}: no tensor {name} is stored here")
+        return read_tensor(entry)
 
     def names(
         self, parts: Sequence[Modality] | None = None, adapters: Sequence[str] | None = None

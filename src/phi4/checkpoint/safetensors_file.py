@@ -2,7 +2,8 @@
 
 The header is checked completely before anything is allocated: its size, its JSON, every name, type,
 shape and offset; the tensors must fill the file without holes or overlaps. Reads go straight into the
-array that is returned, so loading needs no second copy; `view` maps the file instead.
+array that is returned, so loading needs no second copy. Files are never mapped: one that is cut short
+later would end the process instead of raising an error.
 """
 
 from __future__ import annotations
@@ -225,14 +226,6 @@ def read_tensor(entry: TensorEntry) -> AnyArray:
     out = np.empty(entry.shape, dtype=DTYPES[entry.dtype])
     read_into(entry, out)
     return out
-
-
-def view_tensor(entry: TensorEntry) -> AnyArray:
-    """The tensor as a read-only map of the file: pages come in as they are touched."""
-    dtype = DTYPES[entry.dtype]
-    if not entry.nbytes:
-        return np.empty(entry.shape, dtype=dtype)
-    return np.memmap(entry.file, dtype=dtype, mode="r", offset=entry.offset, shape=entry.shape)
 
 
 def write_safetensors(

@@ -13,15 +13,7 @@ from phi4.configs.model import DTYPES, LAYOUTS, AdapterConfig, Layout, Phi4Confi
 from phi4.configs.peft import read_peft_config, write_peft_config
 from phi4.configs.presets import NANO, PHI4_MINI, PHI4_MULTIMODAL, tiny_multimodal
 from phi4.configs.reading import read_config
-from phi4.configs.rope import (
-    ROPE_POLICIES,
-    Regime,
-    RopePolicy,
-    attention_factor,
-    cos_sin,
-    inverse_frequencies,
-    regime_for,
-)
+from phi4.configs.rope import ROPE_POLICIES, Regime, RopePolicy, inverse_frequencies, regime_for
 from phi4.configs.routing import Route, route
 from phi4.configs.speech import SpeechConfig
 from phi4.configs.vision import VisionConfig
@@ -44,8 +36,6 @@ __all__ = [
     "Route",
     "SpeechConfig",
     "VisionConfig",
-    "attention_factor",
-    "cos_sin",
     "inverse_frequencies",
     "read_config",
     "read_peft_config",

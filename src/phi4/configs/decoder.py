@@ -128,7 +128,7 @@ class DecoderConfig:
 
     @property
     def attention_factor(self) -> float:
-        """Factor on cos and sin, in both regimes; 1.19024 for the released models.
+        """Factor on cos AND sin, in both regimes; 1.1902380714 for the released models.
 
         Source: spec 01, sqrt(1 + ln(max / original) / ln(original)).
         """

@@ -1,4 +1,9 @@
-"""Reading a small JSON object from an untrusted file: size limit, no NaN, no duplicate keys."""
+"""Reading a small JSON object from an untrusted file: size limit, no NaN, no duplicate keys.
+
+`read_json_object(path)` serves the configs, the index, the manifest and the tokenizer of a directory,
+`parse_json_object(data, origin)` bytes that are there already, such as a safetensors header. What the
+object says is checked by those who asked for it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Dotted paths into nested JSON objects: read one, set one."""
+"""Dotted paths into nested JSON objects: read one, set one.
+
+The tables of `spelling.py` name keys this way ("audio_processor.config.num_blocks"), so that one row
+serves reading and writing. A key that is absent differs from one that is null. Lists have no paths, and
+keys with a dot cannot be named: released configs have neither where we look.
+"""
 
 from __future__ import annotations
 

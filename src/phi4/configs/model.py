@@ -1,4 +1,9 @@
-"""A whole model: decoder, optional encoders, adapters, token hints and the unknown rest of its file."""
+"""A whole model: decoder, optional encoders, adapters, token hints and the unknown rest of its file.
+
+`Phi4Config` is what every room above means by "the model"; `read_config` makes one from a directory,
+presets and recipes make one by hand, and both pass the same checks. Frozen: a variant is made with
+`dataclasses.replace` or `with_layout`. How a file spells all this is in `spelling.py`, not here.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""PEFT's `adapter_config.json`, both ways, restricted to what the decoder can apply exactly."""
+"""PEFT's `adapter_config.json`, both ways, restricted to what the decoder can apply exactly.
+
+Used for the modality adapters of the HF-native layout and for a user's own adapter. Left out on
+purpose, and refused by name: variants that compute something else (DoRA, rsLoRA, biases, ranks that
+differ by layer), because an adapter that is nearly right gives wrong answers in silence.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Sizes of the conformer speech encoder."""
+"""Sizes of the conformer speech encoder, and how many positions a recording takes in a prompt.
+
+Field names are those of the HF-native layout where it has one; the original layout's stand in brackets.
+The processor asks `num_tokens`, the network everything else. Left out on purpose: how sound becomes
+log-mel frames (`phi4.processing.mel`), and switches this architecture fixes (`spelling.py`).
+"""
 
 from __future__ import annotations
 

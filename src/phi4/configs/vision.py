@@ -1,4 +1,9 @@
-"""Sizes of the SigLIP-shaped vision tower and of its tiles."""
+"""Sizes of the SigLIP-shaped vision tower and of its tiles, and how many positions a picture takes.
+
+The processor asks for the crop, the patch, the limit of crops and `num_tokens`, the network for the
+rest. Left out on purpose: how a picture is cut into crops (`phi4.processing.tiles`), and switches this
+architecture fixes (`spelling.py`).
+"""
 
 from __future__ import annotations
 

@@ -178,27 +178,22 @@ def select_attention(device: torch.device | str, requested: str | None = None) -
     return Attention("flash", flash_attention(importlib.import_module("flash_attn").flash_attn_func))
 
 
-def causal_mask(valid: Tensor | None, segments: Tensor | None = None) -> Tensor | None:
-    """Mask of a whole-sequence forward pass: earlier, valid positions of the same segment.
+def causal_mask(segments: Tensor | None) -> Tensor | None:
+    """Mask of a whole-sequence forward pass: earlier positions of the same segment.
 
     Args:
-        valid: `[B, T]` bool, True = a real token; None when every token is real or when padding stands
-            only on the right, where no real token can see it.
-        segments: `[B, T]` integers; tokens of different numbers do not see each other (packed rows).
+        segments: `[B, T]` integers; tokens of different numbers do not see each other (packed rows). None =
+            one sequence a row; padding on the right needs no mask, no real token can see it.
 
     Returns:
         `[B, 1, T, T]` bool, True = may attend, the diagonal always; None when plain causality is enough.
     """
-    given = valid if segments is None else segments
-    if given is None:
+    if segments is None:
         return None
-    length = given.shape[1]
-    allowed = torch.ones(length, length, dtype=torch.bool, device=given.device).tril()[None]  # [1, T, T]
-    if valid is not None:
-        allowed = allowed & valid[:, None, :]
-    if segments is not None:
-        allowed = allowed & (segments[:, :, None] == segments[:, None, :])
-    return (allowed | torch.eye(length, dtype=torch.bool, device=given.device))[:, None]
+    length = segments.shape[1]
+    earlier = torch.ones(length, length, dtype=torch.bool, device=segments.device).tril()  # [T, T]
+    same = segments[:, :, None] == segments[:, None, :]  # [B, T, T]
+    return (earlier & same)[:, None]
 
 
 @dataclass(frozen=True)

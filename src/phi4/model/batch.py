@@ -52,14 +52,13 @@ class AudioBatch:
 
 @dataclass(frozen=True)
 class ModelBatch:
-    """One forward pass.
+    """One forward pass; padding, if any, stands on the right, where no real token can see it.
 
     Attributes:
         input_ids: `[B, T]` int64; ids at media positions only have to be valid.
         position_ids: `[B, T]` int64, from 0 at the first real token of a sequence.
         regimes: `[B]` int64, LongRoPE regime of each row as an index into `rotary.REGIMES`.
         adapters: Per row the ordered adapter names whose deltas add up.
-        valid: `[B, T]` bool, True = a real token; None when padding, if any, stands only on the right.
         segments: `[B, T]` int64 of packed rows: tokens see their own segment only; None = one sequence a row.
         images: Pictures of all rows in order of row, then position.
         image_positions: `[N]` int64, places of their tokens in the flattened `[B * T]`.
@@ -71,7 +70,6 @@ class ModelBatch:
     position_ids: Tensor
     regimes: Tensor
     adapters: tuple[tuple[str, ...], ...]
-    valid: Tensor | None = None
     segments: Tensor | None = None
     images: ImageBatch | None = None
     image_positions: Tensor | None = None
@@ -90,7 +88,6 @@ class ModelBatch:
             input_ids=self.input_ids.to(device, non_blocking=True),
             position_ids=self.position_ids.to(device, non_blocking=True),
             regimes=self.regimes.to(device, non_blocking=True),
-            valid=moved(self.valid),
             segments=moved(self.segments),
             images=images and replace(images, pixels=images.pixels.to(device, non_blocking=True)),
             image_positions=moved(self.image_positions),

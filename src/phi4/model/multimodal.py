@@ -143,7 +143,7 @@ class Phi4Model(nn.Module):
         """Hidden states `[B, T, D]` after the final norm; what stands at padded positions means nothing."""
         hidden = self.embed(batch)
         angles = self.rotary(batch.position_ids, batch.regimes, hidden.dtype)
-        attend = CausalAttend(self.attention, causal_mask(batch.valid, batch.segments))
+        attend = CausalAttend(self.attention, causal_mask(batch.segments))
         with self.router.use(self.router.make_plan(batch.adapters, hidden.device)):
             output: Tensor = self.decoder(hidden, angles, attend)
             return output

@@ -1,8 +1,8 @@
 """Rotary positions with LongRoPE: cos and sin tables per row, and the rotation of queries and keys.
 
 Each row of a batch has its own regime ("short" or "long" factors), so that a row gives the same numbers
-in any company. Frequencies and the attention factor come from `phi4.configs.rope`; which regime a row
-takes is decided by the caller, never here.
+in any company. Frequencies come from `phi4.configs.rope`, the attention factor from the config; which
+regime a row takes is decided by the caller, never here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from phi4.configs import DecoderConfig
-from phi4.configs.rope import Regime, attention_factor, inverse_frequencies
+from phi4.configs.rope import Regime, inverse_frequencies
 
 REGIMES: tuple[Regime, ...] = ("short", "long")
 
@@ -32,7 +32,7 @@ class Rotary:
         stacked = np.stack([inverse_frequencies(config, regime) for regime in REGIMES])
         self._frequencies = torch.tensor(stacked, dtype=torch.float32, device="cpu")  # [2, rotary_dim / 2]
         self._on_device: dict[torch.device, Tensor] = {}
-        self.attention_factor = attention_factor(config)
+        self.attention_factor = config.attention_factor
 
     def frequencies(self, device: torch.device) -> Tensor:
         """`[2, rotary_dim / 2]` fp32 inverse frequencies on `device`, short first; copied there once."""

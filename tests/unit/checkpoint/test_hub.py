@@ -34,7 +34,9 @@ def resolve(elsewhere: Callable[..., str]) -> Resolve:
 def hub(saved: Saved, serve: Callable[[Path], Any]) -> Any:
     folder = saved("original", 50_000, "remote")
     (folder / "tokenizer.json").write_text("{}")
-    (folder / "README.md").write_text("not needed")
+    (folder / "preprocessor_config.json").write_text('{"dynamic_hd": 16}')
+    for name in ("README.md", "tokenizer_config.json", "generation_config.json", "chat_template.jinja"):
+        (folder / name).write_text("not needed")
     (folder / "modeling.py").write_text("raise SystemExit")
     return serve(folder)
 
@@ -45,7 +47,8 @@ def test_only_the_files_of_the_asked_modalities_are_fetched_and_found_again_offl
     word, folder = resolve("owner/tiny", "text", HF_ENDPOINT=hub.url)
     assert word == "FOUND" and Path(folder).is_relative_to(tmp_path / "home")
     shards = {name for name in hub.fetched if name.endswith(".safetensors")}
-    assert {"config.json", "tokenizer.json", "model.safetensors.index.json"} == hub.fetched - shards
+    read = {"config.json", "preprocessor_config.json", "tokenizer.json", "model.safetensors.index.json"}
+    assert hub.fetched - shards == read
     assert 0 < len(shards) < len([name for name in hub.files() if name.endswith(".safetensors")])
     checkpoint = open_checkpoint(folder, ("text",))
     assert checkpoint.read("decoder.norm.weight").shape == (64,)

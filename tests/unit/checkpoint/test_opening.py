@@ -239,12 +239,8 @@ def test_reading_a_name_nobody_stored_is_one_of_our_errors(saved: Saved) -> None
         open_checkpoint(saved("mini")).read("decoder.nothing")
 
 
-def test_read_view_and_read_into_give_the_same_bytes(saved: Saved, tensors: Any) -> None:
+def test_bytes_of_a_modality_are_those_of_its_tensors(saved: Saved, tensors: Any) -> None:
     checkpoint = open_checkpoint(saved("hf"))
-    for name in list(tensors)[:6]:
-        out = np.empty_like(tensors[name])
-        checkpoint.read_into(name, out)
-        assert out.tobytes() == checkpoint.view(name).tobytes() == checkpoint.read(name).tobytes()
     assert checkpoint.nbytes(("text",)) == sum(tensors[name].nbytes for name in checkpoint.names(("text",)))
 
 

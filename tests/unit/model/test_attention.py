@@ -99,12 +99,11 @@ def test_mask_is_only_made_when_it_is_needed() -> None:
     assert causal_mask(None) is None
 
 
-def test_mask_keeps_padding_and_other_segments_out_and_the_diagonal_in() -> None:
-    valid = torch.tensor([[False, True, True, True]])
-    segments = torch.tensor([[0, 0, 1, 1]])
-    allowed = causal_mask(valid, segments)
-    assert allowed is not None
-    assert allowed[0, 0].int().tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]
+def test_mask_keeps_other_segments_and_later_positions_out() -> None:
+    allowed = causal_mask(torch.tensor([[0, 0, 1, 1], [4, 4, 4, 2]]))
+    assert allowed is not None and allowed.shape == (2, 1, 4, 4)
+    assert allowed[0, 0].int().tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]
+    assert allowed[1, 0].int().tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [0, 0, 0, 1]]
 
 
 def test_causal_attend_ignores_the_layer_and_later_positions() -> None:

@@ -1,4 +1,4 @@
-"""The whole model: parts, media in their places, packed and padded rows, training."""
+"""The whole model: parts, media in their places, packed rows, training."""
 
 from __future__ import annotations
 
@@ -98,16 +98,6 @@ def test_packed_rows_equal_their_segments_alone(model: Phi4Model) -> None:
         for states, part in zip(together, parts, strict=True):
             alone = model(make_batch([ModelInputs(torch.tensor(part).numpy())], ["short"]))[0]
             torch.testing.assert_close(states, alone, atol=1e-5, rtol=0)
-
-
-def test_left_padded_rows_equal_themselves_alone(model: Phi4Model) -> None:
-    ids = torch.tensor([[0, 0, 5, 6, 7]])
-    valid = ids > 0
-    positions = (valid.long().cumsum(1) - 1).clamp(min=0)
-    with torch.no_grad():
-        padded = model(ModelBatch(ids, positions, torch.zeros(1, dtype=torch.long), ((),), valid=valid))
-        alone = model(make_batch([ModelInputs(ids[0, 2:].numpy())], ["short"]))
-    torch.testing.assert_close(padded[:, 2:], alone, atol=1e-5, rtol=0)
 
 
 def test_no_tensor_is_left_behind_on_another_device(
