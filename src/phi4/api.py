@@ -16,16 +16,22 @@ from typing import Any, get_args
 
 from phi4.checkpoint import load_adapter, open_checkpoint, resolve_model
 from phi4.configs import Phi4Config, RopePolicy
+from phi4.engine.adapters import check_user_adapter, warn_without_adapter
 from phi4.engine.generator import Generator, TargetScores
+from phi4.engine.longrope import check_rope_policy
+from phi4.engine.preparing import LoadedProcessor, check_choices
 from phi4.engine.request import Request
 from phi4.engine.runner import RunnerInfo
+from phi4.engine.stop import checked_stops
 from phi4.errors import InvalidRequest
+from phi4.processing.chat import Placement
+from phi4.processing.media import DEFAULT_LIMITS, MediaLimits
 from phi4.processing.messages import parse_messages
 from phi4.processing.processor import Processor
 from phi4.processing.prompts import transcribe_message, translate_message
 from phi4.processing.tokenizer import Phi4Tokenizer
 from phi4.processing.tools import normalise_tools
-from phi4.registry import open_runner
+from phi4.registry import check_runner, open_runner
 from phi4.types import (
     AudioSource,
     Completion,
@@ -52,6 +58,9 @@ def load(
     adapter: str | Path | None = None,
     runner: str = "torch",
     allow_remote: bool = False,
+    max_crops: int | None = None,
+    placement: Placement = "inline",
+    limits: MediaLimits = DEFAULT_LIMITS,
 ) -> Phi4:
     """Load a model.
 
@@ -63,30 +72,38 @@ def load(
         rope_policy: "reference" prefills a row again when it crosses the LongRoPE boundary, as the reference
             implementation does; "pin" decides once per request; "short" never changes.
         attention: "sdpa", "eager" or "flash"; None = the best the device supports.
-        adapter: Directory of a LoRA of your own (PEFT layout), added to each request's modality adapter.
+        adapter: Directory of a LoRA of your own (PEFT layout), added to each request's modality adapter; its
+            name is the folder's, anything but "vision" and "speech".
         runner: Backend, see `phi4.registry`.
         allow_remote: Fetch pictures and recordings given as http(s) URLs, from public addresses only.
+        max_crops: Local crops a picture may use, fewer = less detail, fewer tokens; None = the model's limit.
+        placement: "inline" leaves pictures where they are in a message and puts recordings before its text;
+            "first" puts pictures, then recordings, then text.
+        limits: What a picture or a recording may cost, see `phi4.processing.media.MediaLimits`.
 
     Raises:
         ModelNotFound: Nothing of that name.
         InvalidArtifact: Its files are broken, hostile or do not fit each other.
-        InvalidRequest: An option that cannot be had.
+        InvalidRequest: An option that cannot be had, before anything is fetched if no file is needed to know.
         MissingExtra: The backend is not installed.
     """
     parts = _parts(modalities)
+    check_rope_policy(rope_policy)
+    check_choices(max_crops, placement, limits)
+    check_user_adapter(None if adapter is None else Path(adapter).resolve().name)
+    check_runner(runner, device=device, dtype=dtype, attention=attention)
     checkpoint = open_checkpoint(resolve_model(name, parts), parts)
-    tokenizer = Phi4Tokenizer.load(checkpoint.path, checkpoint.config.decoder.vocab_size)
-    own = None if adapter is None else load_adapter(adapter, checkpoint.config)
+    config = checkpoint.config
+    tokenizer = Phi4Tokenizer.load(checkpoint.path, config.decoder.vocab_size)
+    processor = Processor(config, tokenizer, limits=limits, allow_remote=allow_remote)
+    prepares = LoadedProcessor(processor, max_crops, placement)
+    own = None if adapter is None else load_adapter(adapter, config)
+    warn_without_adapter(config, parts)
     backend = open_runner(
         runner, checkpoint, modalities=parts, device=device, dtype=dtype, attention=attention, adapter=own
     )
-    generator = Generator(
-        backend,
-        Processor(checkpoint.config, tokenizer, allow_remote=allow_remote),
-        tokenizer,
-        rope_policy=rope_policy,
-        user_adapter=None if own is None else own.config.name,
-    )
+    own_name = None if own is None else own.config.name
+    generator = Generator(backend, prepares, tokenizer, rope_policy=rope_policy, user_adapter=own_name)
     return Phi4(generator, checkpoint.path)
 
 
@@ -130,9 +147,9 @@ class Phi4:
     def chat(
         self,
         messages: Conversation,
-        images: ImageSource | Sequence[ImageSource] = (),
-        audio: AudioSource | Sequence[AudioSource] = (),
-        tools: Sequence[ToolSpec | Mapping[str, Any]] = (),
+        images: ImageSource | Sequence[ImageSource] | None = (),
+        audio: AudioSource | Sequence[AudioSource] | None = (),
+        tools: Sequence[ToolSpec | Mapping[str, Any]] | None = (),
         *,
         sampling: SamplingParams | None = None,
         **options: Any,
@@ -141,11 +158,12 @@ class Phi4:
 
         Args:
             messages: A question, or the turns so far.
-            images: Pictures (one or several) to put before the last user message.
+            images: Pictures (one or several) to put before the last user message; None = none.
             audio: Recordings (one or several) to put there, after the pictures.
             tools: Functions the model may call, in JSON-schema form or the model card's short form.
             sampling: How to draw; None = greedy, up to 512 tokens (more after long recordings).
             options: Single fields of `SamplingParams`, such as `temperature=0.7`; they win over `sampling`.
+                `stop` may also be one string, or None.
 
         Raises:
             InvalidRequest: The conversation or an option is malformed.
@@ -158,9 +176,9 @@ class Phi4:
     def stream(
         self,
         messages: Conversation,
-        images: ImageSource | Sequence[ImageSource] = (),
-        audio: AudioSource | Sequence[AudioSource] = (),
-        tools: Sequence[ToolSpec | Mapping[str, Any]] = (),
+        images: ImageSource | Sequence[ImageSource] | None = (),
+        audio: AudioSource | Sequence[AudioSource] | None = (),
+        tools: Sequence[ToolSpec | Mapping[str, Any]] | None = (),
         *,
         sampling: SamplingParams | None = None,
         **options: Any,
@@ -214,12 +232,15 @@ class Phi4:
         self,
         prompt: Conversation,
         target: str,
-        images: ImageSource | Sequence[ImageSource] = (),
-        audio: AudioSource | Sequence[AudioSource] = (),
+        images: ImageSource | Sequence[ImageSource] | None = (),
+        audio: AudioSource | Sequence[AudioSource] | None = (),
         *,
         with_end: bool = False,
     ) -> TargetScores:
         """Log-probabilities of `target` as the answer to `prompt`, computed in chunks.
+
+        The target is judged whole under the LongRoPE factors of prompt and target together; see
+        `Generator.score_batch` for what that means where they cross the boundary.
 
         Args:
             prompt: As `messages` in `chat`.
@@ -237,13 +258,13 @@ class Phi4:
     def _request(
         self,
         messages: Conversation,
-        images: ImageSource | Sequence[ImageSource],
-        audio: AudioSource | Sequence[AudioSource],
-        tools: Sequence[ToolSpec | Mapping[str, Any]],
+        images: ImageSource | Sequence[ImageSource] | None,
+        audio: AudioSource | Sequence[AudioSource] | None,
+        tools: Sequence[ToolSpec | Mapping[str, Any]] | None,
         sampling: SamplingParams | None,
         options: Mapping[str, Any],
     ) -> Request:
-        specs = normalise_tools(tools)
+        specs = normalise_tools(() if tools is None else tools)
         params = _sampling(sampling, options)
         parsed = _messages(messages, images, audio)
         inputs = self.generator.processor.prepare(parsed, tools=specs)
@@ -258,11 +279,11 @@ class Phi4:
 
 def _messages(
     messages: Conversation,
-    images: ImageSource | Sequence[ImageSource],
-    audio: AudioSource | Sequence[AudioSource],
+    images: ImageSource | Sequence[ImageSource] | None,
+    audio: AudioSource | Sequence[AudioSource] | None,
 ) -> tuple[Message, ...]:
     turns = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
-    return parse_messages(turns, images, audio)
+    return parse_messages(turns, () if images is None else images, () if audio is None else audio)
 
 
 def _sampling(sampling: SamplingParams | None, options: Mapping[str, Any]) -> SamplingParams:
@@ -271,7 +292,7 @@ def _sampling(sampling: SamplingParams | None, options: Mapping[str, Any]) -> Sa
     if unknown:
         raise InvalidRequest(f"no option named {unknown[0]!r}; sampling options are {', '.join(known)}")
     changes = dict(options)
-    stop = changes.get("stop")
-    if stop is not None:
-        changes["stop"] = (stop,) if isinstance(stop, str) else tuple(stop)
+    if "stop" in changes:
+        stop = () if changes["stop"] is None else changes["stop"]
+        changes["stop"] = checked_stops((stop,) if isinstance(stop, str) else stop)
     return replace(sampling or SamplingParams(), **changes)

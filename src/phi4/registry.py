@@ -20,17 +20,41 @@ class RunnerEntry:
     Attributes:
         module: Module with the opener.
         opener: Function taking a checkpoint and the options of `open_runner`.
+        checker: Function taking the options of `check_runner`, which refuses those it cannot give.
         requires: Top-level package that must be importable.
         extra: Extra of this package that brings it.
     """
 
     module: str
     opener: str
+    checker: str
     requires: str
     extra: str
 
 
-RUNNERS = {"torch": RunnerEntry("phi4.torch_runner.opening", "open_torch_runner", "torch", "torch")}
+RUNNERS = {
+    "torch": RunnerEntry(
+        module="phi4.torch_runner.opening",
+        opener="open_torch_runner",
+        checker="check_options",
+        requires="torch",
+        extra="torch",
+    )
+}
+
+
+def check_runner(
+    name: str, *, device: str | None = None, dtype: str | None = None, attention: str | None = None
+) -> None:
+    """Refuse a runner that is not there and options it cannot give, before a model is looked for.
+
+    Raises:
+        InvalidRequest: No runner of that name, or an option it cannot give.
+        MissingExtra: The backend is not installed.
+    """
+    entry = _installed(name)
+    check = getattr(importlib.import_module(entry.module), entry.checker)
+    check(device=device, dtype=dtype, attention=attention)
 
 
 def open_runner(
@@ -49,6 +73,15 @@ def open_runner(
         InvalidRequest: No runner of that name, or an option it cannot give.
         MissingExtra: The backend is not installed.
     """
+    entry = _installed(name)
+    opener = getattr(importlib.import_module(entry.module), entry.opener)
+    runner: ModelRunner = opener(
+        checkpoint, modalities=modalities, device=device, dtype=dtype, attention=attention, adapter=adapter
+    )
+    return runner
+
+
+def _installed(name: str) -> RunnerEntry:
     entry = RUNNERS.get(name)
     if entry is None:
         raise InvalidRequest(f"no runner named {name!r}; there is {', '.join(RUNNERS)}")
@@ -57,8 +90,4 @@ def open_runner(
             f"the {name} runner needs {entry.requires}, which is not installed; "
             f"install the extra, from the checkout: pip install '.[{entry.extra}]'"
         )
-    opener = getattr(importlib.import_module(entry.module), entry.opener)
-    runner: ModelRunner = opener(
-        checkpoint, modalities=modalities, device=device, dtype=dtype, attention=attention, adapter=adapter
-    )
-    return runner
+    return entry

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--stats", action="store_true", help="adapter, tokens and times on standard error")
     options.add_sampling_options(parser)
-    options.add_model_options(parser)
+    options.add_model_options(parser, pictures=True)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this verb."""
     parser.add_argument("--system", metavar="TEXT", help="instructions for the whole conversation")
     options.add_sampling_options(parser)
-    options.add_model_options(parser)
+    options.add_model_options(parser, pictures=True)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -59,11 +59,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def read_line() -> str | None:
-    """The next line; None at the end. Ctrl-C at the prompt only clears the line."""
+    """The next line; None at the end. Ctrl-C at the prompt only clears the line.
+
+    Raises:
+        InvalidRequest: Standard input is not text.
+    """
     try:
         return input("> " if sys.stdin.isatty() else "")
     except EOFError:
         return None
+    except UnicodeDecodeError as error:
+        raise options.not_text(error) from None
     except KeyboardInterrupt:
         print("\n(/quit or Ctrl-D leaves)", file=sys.stderr)
         return ""

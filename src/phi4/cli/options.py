@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from phi4.cli.console import working
 from phi4.errors import InvalidRequest
@@ -16,11 +16,14 @@ if TYPE_CHECKING:
     from phi4.api import Phi4
     from phi4.types import Message
 
-MODALITIES = ("text", "vision", "speech")
+# Spelt out for `--help`, which must not wait for numpy or torch; a test holds them equal to the lists in use.
+DTYPES = ("float32", "bfloat16", "float16")
+ATTENTION_NAMES = ("eager", "sdpa", "flash")
+ROPE_POLICIES = ("reference", "pin", "short")
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Which model, and how it runs."""
+def add_model_options(parser: argparse.ArgumentParser, *, pictures: bool = False) -> None:
+    """Which model, and how it runs; with `pictures` also how closely it looks at them."""
     group = parser.add_argument_group("model")
     group.add_argument(
         "-m",
@@ -39,18 +42,21 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--adapter", metavar="DIR", help="a LoRA of yours (PEFT layout), added to the modality's"
     )
     group.add_argument("--device", help="cpu, cuda, cuda:1 (default: the best there is)")
-    group.add_argument(
-        "--dtype", choices=("float32", "bfloat16", "float16"), help="arithmetic (default: fits the device)"
-    )
-    group.add_argument(
-        "--attention", choices=("eager", "sdpa", "flash"), help="attention kernel (default: chosen)"
-    )
+    group.add_argument("--dtype", choices=DTYPES, help="arithmetic (default: fits the model)")
+    group.add_argument("--attention", choices=ATTENTION_NAMES, help="attention kernel (default: chosen)")
     group.add_argument(
         "--rope-policy",
-        choices=("reference", "pin", "short"),
+        choices=ROPE_POLICIES,
         default="reference",
         help="LongRoPE: switch at the boundary, decide once a request, or short only (default: reference)",
     )
+    if pictures:
+        group.add_argument(
+            "--max-crops",
+            type=int,
+            metavar="N",
+            help="local crops a picture may use; fewer = less detail, fewer tokens (default: the model's)",
+        )
 
 
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:
@@ -86,6 +92,7 @@ def load_model(args: argparse.Namespace) -> Phi4:
             rope_policy=args.rope_policy,
             attention=args.attention,
             adapter=args.adapter,
+            max_crops=getattr(args, "max_crops", None),
         )
 
 
@@ -121,6 +128,7 @@ def check_media(images: Sequence[str], audio: Sequence[str]) -> None:
 
     Raises:
         InvalidMedia: One is missing, empty, too big or of the wrong kind.
+        MissingExtra: One lies in a container that needs PyAV.
     """
     from phi4.processing.media import open_media
 
@@ -143,8 +151,25 @@ def make_folder(folder: Path) -> None:
 
 
 def read_prompt(prompt: str | None) -> str:
-    """The prompt; "-" reads standard input."""
-    return sys.stdin.read().strip() if prompt == "-" else (prompt or "")
+    """The prompt; "-" reads standard input.
+
+    Raises:
+        InvalidRequest: Standard input is not text.
+    """
+    if prompt != "-":
+        return prompt or ""
+    try:
+        return sys.stdin.read().strip()
+    except UnicodeDecodeError as error:
+        raise not_text(error) from None
+
+
+def not_text(error: UnicodeDecodeError) -> InvalidRequest:
+    """The error for standard input that cannot be decoded."""
+    return InvalidRequest(
+        f"standard input is not {error.encoding} text (byte 0x{error.object[error.start]:02x} at "
+        f"{error.start}); convert it first, for instance with iconv"
+    )
 
 
 def read_tools(path: str | None) -> list[dict[str, Any]]:
@@ -165,6 +190,8 @@ def read_tools(path: str | None) -> list[dict[str, Any]]:
         raise InvalidRequest(
             f"the tools file {path} is not JSON ({error}); give a list of functions"
         ) from None
+    except RecursionError:
+        raise InvalidRequest(f"the tools file {path} is nested too deeply; make it flatter") from None
     found = [found] if isinstance(found, dict) else found
     if not isinstance(found, list) or not all(isinstance(tool, dict) for tool in found):
         raise InvalidRequest(
@@ -175,8 +202,11 @@ def read_tools(path: str | None) -> list[dict[str, Any]]:
 
 def modalities(text: str) -> tuple[str, ...]:
     """Type of an option that lists modalities, with commas."""
+    from phi4.types import Modality
+
+    valid = get_args(Modality)
     names = tuple(name.strip() for name in text.split(",") if name.strip())
-    wrong = [name for name in names if name not in MODALITIES]
+    wrong = [name for name in names if name not in valid]
     if wrong or not names:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of {', '.join(MODALITIES)}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of {', '.join(valid)}")
     return names

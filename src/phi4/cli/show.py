@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from phi4.cli.console import print_json, printable, stdout, working
+from phi4.errors import CheckpointMismatch
 
 if TYPE_CHECKING:
     from phi4.checkpoint import CheckpointReport
+    from phi4.types import Modality
 
-HELP = "tell what a checkpoint is: parts, sizes, adapters, what is missing, memory it will need"
+HELP = "tell what a checkpoint is: parts, sizes, adapters, memory, what is missing (then exit code 5)"
 SHOWN_NAMES = 20
 
 
@@ -27,14 +30,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Describe the checkpoint."""
+    """Describe the checkpoint; one that could not be loaded is described too, and has that exit code."""
     from phi4.checkpoint import describe_model
 
     with working(f"looking at {args.model}"):
         report = describe_model(args.model)
+    code = CheckpointMismatch.exit_code if report.differences or report.absent_files else 0
     if args.json:
         print_json(report.as_dict() | {"attention": attention()})
-        return 0
+        return code
     from rich.markup import escape
 
     console = stdout()
@@ -44,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         console.print(f"[bold]{name:<{width}}[/]  {escape(printable(value))}", soft_wrap=True)
     for line in differences(report):
         console.print(printable(line), markup=False, soft_wrap=True)
-    return 0
+    return code
 
 
 def attention() -> dict[str, Any]:
@@ -62,6 +66,8 @@ def attention() -> dict[str, Any]:
 
 def facts(report: CheckpointReport) -> list[tuple[str, str]]:
     """Name and value of every line."""
+    from phi4.engine.adapters import media_without_adapter
+
     decoder = report.config.decoder
     kernels = attention()
     lines = [
@@ -83,18 +89,24 @@ def facts(report: CheckpointReport) -> list[tuple[str, str]]:
         (f"adapter {a.name}", f"rank {a.r}, alpha {a.lora_alpha:g}, {size(a.nbytes)}")
         for a in report.adapters
     ]
-    lines.append(("cache", f"{size(report.kv_bytes_per_token)} a token"))
     lines += [
-        (
-            f"memory {'+'.join(parts)}",
-            f"{size(report.memory_bytes(parts))} with 4,096 tokens, activations apart",
-        )
-        for parts in report.modality_sets()
+        (f"adapter {part}", f"none: {media} run on the base weights alone")
+        for part, media in media_without_adapter(report.config).items()
     ]
+    lines.append(("cache", f"{size(report.kv_bytes_per_token)} a token"))
+    lines += [(f"memory {'+'.join(parts)}", memory(report, parts)) for parts in report.modality_sets()]
     lines.append(
         ("attention", f"{kernels['chosen']} (available: {', '.join(kernels['available']) or 'none'})")
     )
     return lines
+
+
+def memory(report: CheckpointReport, parts: Sequence[Modality]) -> str:
+    """Bytes of the weights on disk, loaded where that differs, and with a cache."""
+    stored, loaded = report.weight_bytes(parts), report.loaded_bytes(parts)
+    converted = "" if stored == loaded else f", {size(loaded)} loaded as {report.loaded_dtype}"
+    whole = size(report.memory_bytes(parts))
+    return f"{size(stored)} stored{converted}, {whole} with 4,096 tokens, activations apart"
 
 
 def differences(report: CheckpointReport) -> list[str]:

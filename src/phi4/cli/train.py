@@ -28,10 +28,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workers", type=int, default=1, metavar="N", help="processes that make data (default: 1)"
     )
     parser.add_argument("--steps", type=int, metavar="N", help="optimiser steps of the whole run")
-    parser.add_argument("--minutes", type=float, metavar="M", help="wall time of the whole run")
+    parser.add_argument(
+        "--minutes", type=float, metavar="M", help="wall time of the whole run; the steps are fitted to it"
+    )
+    parser.add_argument(
+        "--tokenizer", type=Path, metavar="FILE", help="tokenizer.json to use instead of training one"
+    )
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads (default: all)")
     parser.add_argument("--fresh", action="store_true", help="refuse a folder that already holds a run")
     parser.add_argument("--quiet", action="store_true", help="no progress output")
+    parser.add_argument("--profile", action="store_true", help="print where the time went, by operator")
     parser.add_argument(
         "--json", action="store_true", help="what came out as one JSON object; implies --quiet"
     )
@@ -39,8 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train; the exported model stands in DIR/model."""
-    if find_spec("torch") is None:
-        raise MissingExtra("training needs PyTorch: from the checkout, pip install '.[torch,train]'")
+    missing = [name for name in ("torch", "safetensors") if find_spec(name) is None]
+    if missing:
+        raise MissingExtra(
+            f"training needs {' and '.join(missing)}: from the checkout, pip install '.[torch,train]'"
+        )
     if args.threads:
         os.environ["OMP_NUM_THREADS"] = str(args.threads)  # read once, when torch is imported below
     from phi4.train.recipes import RECIPES
@@ -59,6 +68,8 @@ def run(args: argparse.Namespace) -> int:
         steps=args.steps,
         minutes=args.minutes,
         quiet=args.quiet or args.json,
+        tokenizer_file=args.tokenizer,
+        profile=args.profile,
     )
     if args.json:
         print_json({"out": out} | vars(facts))

@@ -6,7 +6,7 @@ import argparse
 
 from phi4.cli import answers, options
 from phi4.cli.console import print_error, print_json, print_text, stderr, working
-from phi4.errors import InvalidRequest
+from phi4.errors import Phi4Error
 
 HELP = "write down what is said in recordings"
 
@@ -23,15 +23,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Transcribe each file. A bad one is reported and the others still run; its exit code is kept."""
+    """Transcribe each file; one that fails is reported, the others still run, the first exit code stays."""
     code = 0
     files = []
     for file in args.files:
         try:
             options.check_media((), [file])
             files.append(file)
-        except InvalidRequest as error:
-            code = code or _report(error, args.json)
+        except Phi4Error as error:
+            print_error(error, as_json=args.json)
+            code = code or error.exit_code
     if not files:
         return code
     model = options.load_model(args)
@@ -39,8 +40,9 @@ def run(args: argparse.Namespace) -> int:
         try:
             with working(f"listening to {file}"):
                 completion = model.transcribe(file, **options.sampling(args))
-        except InvalidRequest as error:
-            code = code or _report(error, args.json)
+        except Phi4Error as error:
+            print_error(error, as_json=args.json)
+            code = code or error.exit_code
             continue
         if args.json:
             print_json({"file": file} | answers.as_json(completion))
@@ -51,8 +53,3 @@ def run(args: argparse.Namespace) -> int:
         elif not args.json:
             answers.note_if_cut(completion)
     return code
-
-
-def _report(error: InvalidRequest, as_json: bool) -> int:
-    print_error(error, as_json=as_json)
-    return error.exit_code

@@ -21,6 +21,7 @@ class Answer:
         stop: The caller's stop strings.
         max_new_tokens: Length limit, stop token included.
         tool_names: Functions the prompt offered. Without any the answer is not searched: JSON stays text.
+            Control tokens give no text, except, with tools, the two call markers, which the parser reads.
     """
 
     def __init__(
@@ -33,7 +34,8 @@ class Answer:
         self._tokens = StopTokens(tokenizer.tokens.stop_ids, max_new_tokens)
         self._strings = StopStrings(stop)
         self._detokenizer = tokenizer.detokenizer()
-        self._silent: frozenset[int] = frozenset() if tool_names else tokenizer.control_ids
+        markers = (tokenizer.tokens.tool_call, tokenizer.tokens.tool_call_end) if tool_names else ()
+        self._silent = tokenizer.control_ids.difference(markers)
         self._parser = ToolCallParser(tool_names) if tool_names else None
         self._text: list[str] = []
         self._calls: list[ToolCall] = []

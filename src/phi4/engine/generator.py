@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
 
-from phi4.configs import Phi4Config
 from phi4.configs.rope import RopePolicy
-from phi4.configs.routing import Route, route
+from phi4.configs.routing import Route
+from phi4.engine.adapters import check_user_adapter, choose_adapters
 from phi4.engine.answer import Answer
 from phi4.engine.longrope import longrope_policy
+from phi4.engine.preparing import Prepares
 from phi4.engine.request import Request
 from phi4.engine.runner import ModelRunner
 from phi4.engine.sampler import pack
@@ -25,20 +25,7 @@ from phi4.engine.sequence import Generating, LiveSequence, Scoring
 from phi4.errors import ContextOverflow, InvalidRequest
 from phi4.processing.chat import WHITE_SPACE
 from phi4.processing.tokenizer import Phi4Tokenizer
-from phi4.types import Completion, Delta, Message, ModelInputs, ToolSpec
-
-
-class Prepares(Protocol):
-    """The part of `phi4.processing.Processor` that the generator uses."""
-
-    @property
-    def config(self) -> Phi4Config:
-        """The model's config; its decoder decides LongRoPE, its adapters the routing."""
-        ...
-
-    def prepare(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> ModelInputs:
-        """Turn a conversation into one row."""
-        ...
+from phi4.types import Completion, Delta, ModelInputs
 
 
 @dataclass(frozen=True)
@@ -48,7 +35,7 @@ class TargetScores:
     Attributes:
         token_ids: The target's tokens.
         logprobs: Natural log-probability of each, given prompt and earlier target tokens.
-        is_greedy: True = greedy decoding would have given exactly this target.
+        is_greedy: True = every token was the likeliest one there.
     """
 
     token_ids: tuple[int, ...]
@@ -72,7 +59,7 @@ class Generator:
         user_adapter: Name of the caller's own adapter, added after each request's modality adapter.
 
     Raises:
-        InvalidRequest: Unknown policy.
+        InvalidRequest: Unknown policy, or a user's adapter that is called like a modality's.
     """
 
     def __init__(
@@ -84,6 +71,7 @@ class Generator:
         rope_policy: RopePolicy = "reference",
         user_adapter: str | None = None,
     ) -> None:
+        check_user_adapter(user_adapter)
         self.runner = runner
         self.processor = processor
         self.tokenizer = tokenizer
@@ -134,6 +122,10 @@ class Generator:
         """Judge given answers without drawing; long rows run in chunks and logits never leave the runner.
 
         White space before a target is dropped, as the assistant token swallows it in every encoded chat.
+
+        A target is judged whole under the LongRoPE factors the policy gives to prompt and target together.
+        An answer begins with those of the prompt: where it crosses the boundary under "reference", its tokens
+        before the crossing are judged by other factors than they would be drawn by.
 
         Args:
             pairs: Prompt and answer.
@@ -187,13 +179,8 @@ class Generator:
             inputs = self.processor.prepare(request.messages, tools=request.tools)
         if not len(inputs.token_ids):
             raise InvalidRequest("the prompt is empty; give at least one token")
-        chosen = route(bool(inputs.images), bool(inputs.audios), self._user_adapter)
-        adapters = request.adapters
-        if adapters is None:
-            # A model without modality adapters runs its media on the base weights.
-            known = {adapter.name for adapter in self.processor.config.adapters} | {self._user_adapter}
-            adapters = tuple(name for name in chosen.adapters if name in known)
-        return inputs, Route(adapters, chosen.audio_projector)
+        chosen = choose_adapters(self.processor.config, inputs, self._user_adapter)
+        return inputs, chosen if request.adapters is None else replace(chosen, adapters=request.adapters)
 
     def _check_length(self, prompt_tokens: int, answer_tokens: int) -> None:
         limit = self.runner.info.max_context_tokens

@@ -53,17 +53,26 @@ class ShortPolicy:
         return regime_for(self.config, length, "short")
 
 
+def check_rope_policy(name: str) -> None:
+    """Refuse a policy that does not exist.
+
+    Raises:
+        InvalidRequest: There is none of that name.
+    """
+    if name not in ROPE_POLICIES:
+        raise InvalidRequest(f"rope_policy = {name!r}: must be one of {list(ROPE_POLICIES)}")
+
+
 def longrope_policy(name: RopePolicy, config: DecoderConfig) -> LongRopePolicy:
     """The policy called `name`.
 
     Raises:
         InvalidRequest: There is none of that name.
     """
-    policies: dict[str, type[ReferencePolicy] | type[PinPolicy] | type[ShortPolicy]] = {
+    check_rope_policy(name)
+    policies: dict[RopePolicy, type[ReferencePolicy] | type[PinPolicy] | type[ShortPolicy]] = {
         "reference": ReferencePolicy,
         "pin": PinPolicy,
         "short": ShortPolicy,
     }
-    if name not in policies:
-        raise InvalidRequest(f"rope_policy = {name!r}: must be one of {list(ROPE_POLICIES)}")
     return policies[name](config)

@@ -257,7 +257,7 @@ class ModelRunner(Protocol):
             projector: Projector of a recording: "vision" when its prompt also holds pictures.
 
         Raises:
-            InvalidRequest: The model (or what was loaded of it) has no such encoder.
+            InvalidRequest: No such encoder is there or loaded, or the arrays state a wrong `num_tokens`.
             OutOfMemory: No room for the outputs.
         """
         ...

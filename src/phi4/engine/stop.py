@@ -13,6 +13,21 @@ from phi4.errors import InvalidRequest
 from phi4.types import FinishReason
 
 
+def checked_stops(stops: Sequence[str]) -> tuple[str, ...]:
+    """Stop strings as a tuple, if they can be that.
+
+    Raises:
+        InvalidRequest: Not a tuple or a list (a single string would stop at each of its letters), or one of
+            them is not text or empty.
+    """
+    if not isinstance(stops, list | tuple):
+        raise InvalidRequest(f"stop is {stops!r}; give a list of strings, such as ['END']")
+    for stop in stops:
+        if not isinstance(stop, str) or not stop:
+            raise InvalidRequest(f"a stop string is {stop!r}; give text of at least one character")
+    return tuple(stops)
+
+
 @dataclass
 class StopStrings:
     """Cuts a growing text before the stop string that is completed first.
@@ -22,6 +37,9 @@ class StopStrings:
     Attributes:
         stops: The strings; empty = none.
         stopped: True once one of them has appeared.
+
+    Raises:
+        InvalidRequest: See `checked_stops`.
     """
 
     stops: tuple[str, ...]
@@ -29,9 +47,7 @@ class StopStrings:
     _held: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
-        for stop in self.stops:
-            if not isinstance(stop, str) or not stop:
-                raise InvalidRequest(f"a stop string is {stop!r}; give text of at least one character")
+        self.stops = checked_stops(self.stops)
 
     def push(self, text: str) -> str:
         """Add `text`; return the part of what is held that no stop string can reach any more."""

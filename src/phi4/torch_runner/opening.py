@@ -7,18 +7,26 @@ from collections.abc import Sequence
 import torch
 
 from phi4.checkpoint import Checkpoint, LoadedAdapter, adapters_for
+from phi4.checkpoint.inspect import loaded_dtype
+from phi4.configs import DTYPES
 from phi4.engine.runner import ModelRunner
 from phi4.errors import InvalidRequest
-from phi4.model import build_model, load_adapter
+from phi4.model import build_model, load_adapter, select_attention
 from phi4.shapes import AnyArray
 from phi4.torch_runner.memory import memory_errors
 from phi4.torch_runner.runner import LazyWeights, TorchRunner
 from phi4.types import Modality
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-SMALL_MODEL_BYTES = 1 << 30
-"""Weights below this are computed in fp32: nothing is gained by rounding a model this small."""
+def check_options(*, device: str | None, dtype: str | None, attention: str | None) -> None:
+    """Refuse what cannot be had here, before any file of a model is looked for; see `open_torch_runner`.
+
+    Raises:
+        InvalidRequest: Names the option, its value and what is valid.
+    """
+    select_attention(_device(device), attention)
+    if dtype is not None:
+        _dtype(dtype)
 
 
 def open_torch_runner(
@@ -36,7 +44,7 @@ def open_torch_runner(
         checkpoint: An open model directory.
         modalities: Parts to load now, nothing later; None = text now, encoders and adapters on first use.
         device: As torch spells it; None = CUDA where there is a usable GPU, else CPU.
-        dtype: Arithmetic; None = fp32 for a small model, else bf16.
+        dtype: Arithmetic; None = fp32 for a small model, else bf16, see `loaded_dtype`.
         attention: "sdpa", "eager" or "flash"; None = flash where installed and supported, else sdpa.
         adapter: The user's own adapter, loaded now.
 
@@ -60,7 +68,7 @@ def open_torch_runner(
             read,
             parts,
             [] if modalities is None else adapters_for(config, parts),
-            _dtype(dtype, checkpoint),
+            _dtype(loaded_dtype(checkpoint.nbytes()) if dtype is None else dtype),
             chosen,
             attention,
         )
@@ -82,13 +90,13 @@ def _device(name: str | None) -> torch.device:
         raise InvalidRequest(
             f"device {name!r} cannot be used here ({reason}); use 'cpu' or leave it out"
         ) from None
+    if device.type == "meta":
+        raise InvalidRequest(f"device {name!r} holds no values to compute with; use 'cpu' or leave it out")
     return device
 
 
-def _dtype(name: str | None, checkpoint: Checkpoint) -> torch.dtype:
-    if name is None:
-        small = checkpoint.nbytes() < SMALL_MODEL_BYTES
-        return torch.float32 if small else torch.bfloat16
+def _dtype(name: str) -> torch.dtype:
     if name not in DTYPES:
         raise InvalidRequest(f"dtype {name!r} is unknown; choose one of {', '.join(DTYPES)}")
-    return DTYPES[name]
+    found: torch.dtype = getattr(torch, name)
+    return found

@@ -125,7 +125,11 @@ class TorchRunner:
                 features, _ = self.model.encode_images(image_batch([media]))
             else:
                 features, _ = self.model.encode_audios(audio_batch([media], [projector]))
-        assert len(features) == media.num_tokens, "processor and encoder count tokens differently"
+        if len(features) != media.num_tokens:
+            raise InvalidRequest(
+                f"the arrays of a medium state {media.num_tokens} tokens, but the {part} encoder makes "
+                f"{len(features)} of them; let phi4.processing make arrays, with the config of this model"
+            )
         handle = MediaHandle(self._num_encoded, len(features))
         self._num_encoded += 1
         self._features[handle.id] = features

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from phi4.cli import options
+from phi4.cli.chat import read_line
 from phi4.cli.main import build_parser, main
+from phi4.configs import DTYPES, ROPE_POLICIES
 from phi4.errors import InvalidRequest
+from phi4.model.attention import ATTENTION_NAMES
 from phi4.types import AudioPart, ImagePart, SamplingParams, TextPart
 
 
@@ -52,6 +56,15 @@ def test_dash_reads_the_prompt_from_standard_input(monkeypatch: pytest.MonkeyPat
     assert options.read_prompt(None) == ""
 
 
+@pytest.mark.parametrize("read", [lambda: options.read_prompt("-"), read_line])
+def test_input_that_is_no_text_is_refused_with_advice(
+    read: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"caf\xe9\n"), encoding="utf-8"))
+    with pytest.raises(InvalidRequest, match=r"not utf-8 text \(byte 0xe9 at 3\); convert it"):
+        read()
+
+
 def test_tools_file_may_hold_a_list_or_one_function(tmp_path: Path) -> None:
     (tmp_path / "one.json").write_text('{"name": "f"}')
     (tmp_path / "two.json").write_text('[{"name": "f"}, {"name": "g"}]')
@@ -70,9 +83,45 @@ def test_bad_tools_file_is_refused_by_name(tmp_path: Path, content: str, says: s
     assert "tools.json" in str(refused.value)
 
 
+def test_tools_file_of_endless_nesting_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "deep.json").write_text("[" * 200_000)
+    with pytest.raises(InvalidRequest, match=r"deep\.json is nested too deeply"):
+        options.read_tools(str(tmp_path / "deep.json"))
+
+
 def test_missing_tools_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="No such file"):
         options.read_tools(str(tmp_path / "none.json"))
+
+
+def test_choices_are_those_of_the_rooms_that_use_them() -> None:
+    assert set(options.DTYPES) == set(DTYPES)
+    assert set(options.ATTENTION_NAMES) == set(ATTENTION_NAMES)
+    assert set(options.ROPE_POLICIES) == set(ROPE_POLICIES)
+
+
+def test_detail_of_pictures_is_asked_where_pictures_are_taken() -> None:
+    for verb in (["ask", "x"], ["chat"]):
+        assert build_parser().parse_args([*verb, "--max-crops", "3"]).max_crops == 3
+    with pytest.raises(SystemExit) as ended:
+        build_parser().parse_args(["transcribe", "x.wav", "--max-crops", "3"])
+    assert ended.value.code == 2
+
+
+def test_detail_of_pictures_reaches_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, object] = {}
+    monkeypatch.setattr("phi4.load", lambda name, **chosen: given.update(chosen))
+    for line, crops in ((["ask", "x", "--max-crops", "3"], 3), (["ask", "x"], None), (["demo"], None)):
+        options.load_model(build_parser().parse_args(line))
+        assert given["max_crops"] == crops
+
+
+@pytest.mark.parametrize("crops", ["0", "-1"])
+def test_impossible_detail_is_refused_before_a_model_is_looked_for(
+    crops: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["ask", "x", "--max-crops", crops, "-m", "no/such/model/here"]) == 2
+    assert f"max_crops is {crops}: give a whole number from 1" in capsys.readouterr().err
 
 
 def test_modalities_are_a_comma_list() -> None:

@@ -60,6 +60,16 @@ def test_a_stop_string_that_is_no_text_is_refused(wrong: object) -> None:
         StopStrings(("ok", wrong))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("wrong", ["END", 5, None, {"END"}])
+def test_stops_that_are_no_list_are_refused(wrong: object) -> None:
+    with pytest.raises(InvalidRequest, match=f"stop is {wrong!r}; give a list of strings"):
+        StopStrings(wrong)  # type: ignore[arg-type]
+
+
+def test_a_list_of_stops_is_as_good_as_a_tuple() -> None:
+    assert StopStrings(["END"]).stops == ("END",)  # type: ignore[arg-type]
+
+
 def test_a_stop_id_wins_over_the_length_limit() -> None:
     rule = StopTokens((7, 9), max_new_tokens=2)
     assert rule.check(7, 2) == "stop"

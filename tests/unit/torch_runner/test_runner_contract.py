@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from phi4.engine.runner import (
     StepPlan,
     TextPiece,
 )
-from phi4.errors import ContextOverflow
+from phi4.errors import ContextOverflow, InvalidRequest
 from phi4.model import build_model
 from phi4.processing.mel import audio_arrays
 from phi4.testing.media import chirp
@@ -195,3 +196,15 @@ def test_names_of_closed_slots_are_never_used_again(runner: Runner) -> None:
     first = start(runner)
     runner.close(first)
     assert start(runner) != first
+
+
+@pytest.mark.parametrize("more", [-1, 1])
+def test_arrays_that_state_a_wrong_number_of_tokens_are_refused_and_not_kept(more: int) -> None:
+    assert CONFIG.speech is not None
+    runner, voice = torch_runner(), audio_arrays(chirp(0.8), CONFIG.speech)
+    stated = voice.num_tokens + more
+    says = f"state {stated} tokens.*speech encoder makes {voice.num_tokens}"
+    with pytest.raises(InvalidRequest, match=says):
+        runner.encode(replace(voice, num_tokens=stated))
+    assert runner.num_handles == 0
+    assert runner.encode(voice).num_tokens == voice.num_tokens

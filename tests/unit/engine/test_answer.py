@@ -1,0 +1,36 @@
+"""What of the drawn tokens is text: never a control token, and with tools no call's markup either."""
+
+from __future__ import annotations
+
+import pytest
+
+from phi4.engine.answer import Answer
+from phi4.processing.tokenizer import Phi4Tokenizer
+from phi4.testing.tiny import write_tiny_tokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Phi4Tokenizer:
+    return write_tiny_tokenizer(tmp_path_factory.mktemp("tokenizer"))
+
+
+@pytest.mark.parametrize("tools", [(), ("lamp",)])
+def test_stray_control_tokens_are_never_shown(tokenizer: Phi4Tokenizer, tools: tuple[str, ...]) -> None:
+    tokens = tokenizer.tokens
+    kept = (*tokens.stop_ids, tokens.tool_call, tokens.tool_call_end)
+    stray = [token.id for token in tokenizer.added_tokens if token.id not in kept]
+    assert {tokens.tool, tokens.tool_end, tokens.tool_response} <= set(stray)
+    answer = Answer(tokenizer, (), 100, tools)
+    said = [*stray, *tokenizer.encode_text("the light"), *stray, tokens.end]
+    assert "".join(answer.push(token)[0] for token in said) == "the light"
+
+
+def test_the_markers_of_a_call_reach_the_parser_and_not_the_reader(tokenizer: Phi4Tokenizer) -> None:
+    tokens = tokenizer.tokens
+    assert tokens.tool_call is not None and tokens.tool_call_end is not None and tokens.tool is not None
+    answer = Answer(tokenizer, (), 200, ("lamp",))
+    call = tokenizer.encode_text('{"name": "dim", "arguments": {}}')  # not offered: only a marked call counts
+    shown = [answer.push(token) for token in (tokens.tool, tokens.tool_call, *call, tokens.tool_call_end)]
+    shown.append(answer.push(tokens.end))
+    assert "".join(text for text, _ in shown).strip() == ""
+    assert [found.name for _, calls in shown for found in calls] == ["dim"]
