@@ -45,7 +45,8 @@ def generate(task: str, split: str, index: int, *, seed: int = 0, difficulty: fl
         split: "train", "test" or "examples".
         index: Position, from 0.
         seed: Seed of the whole data set; held-out content stays held out for every seed.
-        difficulty: 0 to 1, for a curriculum; evaluation uses 1.
+        difficulty: 0 to 1, for a curriculum; evaluation uses 1. Ignored by speech_qa, command,
+            spoken_command, text and chat.
 
     Raises:
         InvalidRequest: An unknown task or split, a negative index, or a difficulty outside [0, 1].

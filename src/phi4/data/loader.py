@@ -29,6 +29,8 @@ class WorkerFailed(Phi4Error):
 class Loader(Generic[T]):
     """Ordered, endless iterator over `make(start)`, `make(start + 1)`, ...; close it, or use `with`.
 
+    After an item that failed in a worker there are no more: each further `next` raises the same error.
+
     Worker w of n makes the items start + w, start + w + n, ...; each works ahead as far as its pipe and
     `prefetch` allow.
 
@@ -49,6 +51,7 @@ class Loader(Generic[T]):
             )
         self._make, self._start, self._workers = make, start, workers
         self._next = start
+        self._failure = ""
         self._pipes: list[Connection] = []
         self._processes: list[BaseProcess] = []
         context = multiprocessing.get_context("spawn")
@@ -78,6 +81,8 @@ class Loader(Generic[T]):
         return item
 
     def _receive(self, index: int) -> T:
+        if self._failure:  # its worker has gone on to a later item, which must not pass for this one
+            raise WorkerFailed(self._failure)
         if not self._pipes:
             raise InvalidRequest("this loader is closed; make a new one with start=loader.next_index")
         pipe = self._pipes[(index - self._start) % self._workers]
@@ -85,9 +90,11 @@ class Loader(Generic[T]):
             pipe.send(None)
             failure, item = pipe.recv()
         except (EOFError, ConnectionError) as error:
-            raise WorkerFailed(f"the worker for item {index} died without a word (out of memory?)") from error
+            self._failure = f"the worker for item {index} died without a word (out of memory?)"
+            raise WorkerFailed(self._failure) from error
         if failure:
-            raise WorkerFailed(f"item {index} could not be made:\n{failure}")
+            self._failure = f"item {index} could not be made:\n{failure}"
+            raise WorkerFailed(self._failure)
         made: T = item
         return made
 

@@ -1,8 +1,8 @@
 """Packs documents of different length into rows of one length, so that no position is wasted on padding.
 
-A row is token ids with a segment number at each position and positions that start again at each
-document; attention must stay inside a segment. Documents longer than a row are cut and go on in the next
-one. Order is kept: row k depends only on the documents up to it, so packing can start again anywhere.
+A row is token ids with a segment number at each place. What follows from the numbers is the reader's work:
+positions start again and attention stays inside a segment. Longer documents are cut and go on in the next
+row. Order is kept: row k depends only on the documents up to it, so packing can start again anywhere.
 """
 
 from __future__ import annotations
@@ -23,12 +23,10 @@ class PackedRow:
     Attributes:
         token_ids: `[T]` int64; `pad_id` behind the last document.
         segment_ids: `[T]` int64, 0, 1, 2 ... one number for each document, -1 = padding.
-        position_ids: `[T]` int64, 0 at the first token of each segment; 0 in padding.
     """
 
     token_ids: IntArray
     segment_ids: IntArray
-    position_ids: IntArray
 
 
 def pack(documents: Iterable[IntArray], row_tokens: int, pad_id: int = 0) -> Iterator[PackedRow]:
@@ -63,9 +61,7 @@ def _row(pieces: list[IntArray], row_tokens: int, pad_id: int) -> PackedRow:
     lengths = [len(piece) for piece in pieces]
     token_ids = np.full(row_tokens, pad_id, np.int64)
     segment_ids = np.full(row_tokens, -1, np.int64)
-    position_ids = np.zeros(row_tokens, np.int64)
     used = sum(lengths)
     token_ids[:used] = np.concatenate(pieces)
     segment_ids[:used] = np.repeat(np.arange(len(pieces)), lengths)
-    position_ids[:used] = np.concatenate([np.arange(length) for length in lengths])
-    return PackedRow(token_ids, segment_ids, position_ids)
+    return PackedRow(token_ids, segment_ids)

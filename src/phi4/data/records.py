@@ -27,10 +27,10 @@ class Record:
 
     Attributes:
         task: Name of the generator, one of `phi4.data.TASKS`.
-        split: "train", "test" or "examples"; the last two hold nothing the first may hold.
+        split: "train", "test" or "examples"; docs/data.md says what of the last two the first never holds.
         index: Position in the endless sequence of the task, from 0.
         messages: The prompt; empty for a plain document (task "text").
-        reply: The assistant turn to be learnt (text or tool calls).
+        reply: The last assistant turn, text or tool calls; it is learnt, and so is any in `messages`.
         answers: Accepted answers as text, the one in `reply` first.
         tools: Functions offered in the prompt.
         metadata: How it was made: voice, font, template, noise, numbers. Plain JSON values.

@@ -1,9 +1,11 @@
 """95% intervals: of a score, and of the difference between two scores on the same items.
 
 Right-or-wrong tasks get Wilson's interval and Newcombe's interval for a difference; both stay honest
-at 0% and 100%, where resampling would claim certainty. Error-rate tasks are ratios of sums (edits
-over lengths) and get the percentile bootstrap over items, paired for differences, with a fixed seed:
-the same answers always give the same interval.
+at 0% and 100%. Error-rate tasks are ratios of sums (edits over lengths) and get the percentile bootstrap
+over items, paired for differences, with a fixed seed: the same answers always give the same interval.
+The bootstrap knows the items drawn and no others: where all of them are without an error, or all so bad
+that every resample is clipped to 0, its interval has no width. "0.0% (0.0 to 0.0)" then speaks of these
+items alone and is no certainty about others.
 """
 
 from __future__ import annotations

@@ -50,6 +50,8 @@ class Report:
         os.replace(part, path)
 
 
+INDENT = "  "
+"""Before the name of an extra, below its task."""
 HEADINGS = ("task", "n", "score (95%)", "error rate", "aim", "control", "score", "task minus control (95%)")
 PAGE_HEADINGS = (
     "task",
@@ -64,12 +66,11 @@ PAGE_HEADINGS = (
 
 
 def cells(report: Report) -> list[tuple[str, ...]]:
-    """The table as text: a line a task, then a line for each of its further controls."""
+    """The table as text: a line a task, one for each further control, one for each extra (name indented)."""
     lines: list[tuple[str, ...]] = []
     for row in report.rows:
-        rate = f"{row.metric} {percent(row.error_rate)}" if row.metric != "exact" else ""
         aim = "" if row.aim is None else percent(row.aim)
-        head = (row.task, str(row.n), f"{percent(row.score.value)} ({_range(row.score)})", rate, aim)
+        head = (row.task, str(row.n), _score(row.score), _rate(row.metric, row.error_rate), aim)
         controls = [
             (c.name, percent(c.score.value), f"{_points(c.gain.value)} ({_range(c.gain)})")
             for c in row.controls
@@ -77,6 +78,10 @@ def cells(report: Report) -> list[tuple[str, ...]]:
         controls = controls or [("", "", "")]
         lines.append((*head, *controls[0]))
         lines += [("",) * len(head) + control for control in controls[1:]]
+        for extra in row.extras:
+            rate = _rate(row.metric, extra.error_rate)
+            name = f"{INDENT}{extra.name}"
+            lines.append((name, str(extra.n), _score(extra.score), rate, "", "", "", ""))
     return lines
 
 
@@ -92,20 +97,20 @@ def table(report: Report) -> Table:
         name = heading in ("task", "control")
         drawn.add_column(heading, justify="left" if name else "right", no_wrap=heading == "task")
     for line in cells(report):
-        drawn.add_row(*line, style="bold" if line[0] else "")
+        drawn.add_row(*line, style="bold" if line[0] and not line[0].startswith(INDENT) else "")
     return drawn
 
 
 def markdown(report: Report) -> str:
-    """The report for a page: what it is of, a Markdown table with a line a task, the verdict."""
+    """The report for a page: what it is of, a Markdown table with a line a task and an extra, the verdict."""
     rule = ["---", *["---:"] * (len(PAGE_HEADINGS) - 1)]
-    lines = [PAGE_HEADINGS, rule, *map(_page_line, report.rows)]
+    lines = [PAGE_HEADINGS, rule, *(line for row in report.rows for line in _page_lines(row))]
     drawn = ["| " + " | ".join(line) + " |" for line in lines]
     return "\n".join([f"{report.model}: {report.runner}.", "", *drawn, "", verdict(report)]) + "\n"
 
 
-def _page_line(row: Row) -> tuple[str, ...]:
-    """Score, aim and controls in one line; controls of several media stand side by side."""
+def _page_lines(row: Row) -> list[tuple[str, ...]]:
+    """Score, aim and controls in one line, controls of several media side by side; then a line an extra."""
     scores: dict[str, list[str]] = {"blind": [], "wrong": [], "adapter": []}
     several = sum(c.removes_medium for c in row.controls) > 1
     for control in row.controls:
@@ -115,16 +120,21 @@ def _page_line(row: Row) -> tuple[str, ...]:
         scores[kind].append(percent(control.score.value) + medium)
     hardest = row.blind
     gain = f"{_points(hardest.gain.value)} ({_range(hardest.gain)})" if hardest else ""
-    return (
+    head = (
         f"{row.task}: {row.title}",
         str(row.n),
-        f"{percent(row.score.value)} ({_range(row.score)})",
+        _score(row.score),
         "" if row.aim is None else percent(row.aim),
         " / ".join(scores["blind"]),
         gain,
         " / ".join(scores["wrong"]),
         " / ".join(scores["adapter"]),
     )
+    extras = [
+        (f"- {extra.name}: {extra.title}", str(extra.n), _score(extra.score), *[""] * (len(head) - 3))
+        for extra in row.extras
+    ]
+    return [head, *extras]
 
 
 def verdict(report: Report) -> str:
@@ -141,6 +151,15 @@ def verdict(report: Report) -> str:
 def percent(share: float) -> str:
     """0.1234 -> 12.3%."""
     return f"{100 * share:.1f}%"
+
+
+def _rate(metric: str, error_rate: float) -> str:
+    """An error rate with its name; right-or-wrong tasks need none."""
+    return "" if metric == "exact" else f"{metric} {percent(error_rate)}"
+
+
+def _score(estimate: Estimate) -> str:
+    return f"{percent(estimate.value)} ({_range(estimate)})"
 
 
 def _points(share: float) -> str:

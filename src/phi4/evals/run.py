@@ -14,6 +14,7 @@ from typing import Protocol
 from phi4.engine.request import Request
 from phi4.errors import InvalidRequest
 from phi4.evals.controls import Control, controls_for
+from phi4.evals.extras import ExtraResult, measure
 from phi4.evals.intervals import Estimate, difference, error_rate, score
 from phi4.evals.samples import Sample
 from phi4.evals.scorers import Outcome, calls_as_text
@@ -78,6 +79,7 @@ class Row:
         error_rate: Raw error rate.
         aim: Score aimed at; None where none is set.
         controls: One entry a control; empty for text tasks.
+        extras: Further figures of the same answers; no bar applies to them.
         answers: The first answers, word for word.
         wrong: The first wrong answers, word for word.
         seconds: Wall time of the whole row, controls included.
@@ -92,6 +94,7 @@ class Row:
     error_rate: float
     aim: float | None
     controls: tuple[ControlResult, ...]
+    extras: tuple[ExtraResult, ...]
     answers: tuple[Answer, ...]
     wrong: tuple[Answer, ...]
     seconds: float
@@ -184,6 +187,7 @@ class _Runner:
             error_rate=error_rate(outcomes),
             aim=task.aim,
             controls=controls,
+            extras=measure(task.extras, samples, completions, outcomes),
             answers=answers[:SHOWN],
             wrong=tuple(a for a in answers if not a.right)[:SHOWN],
             seconds=time.perf_counter() - start,

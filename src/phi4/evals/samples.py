@@ -6,7 +6,9 @@ one place (`phi4.evals.tasks`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from phi4.evals.scorers import Expected
 from phi4.types import Message, ToolSpec
@@ -21,9 +23,11 @@ class Sample:
         messages: The prompt, up to and including the last user turn.
         expected: The right answer.
         tools: Functions offered to the model.
+        facts: How the record was made; extras choose samples by them, the model never sees them.
     """
 
     id: str
     messages: tuple[Message, ...]
     expected: Expected
     tools: tuple[ToolSpec, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from phi4.types import Completion, ToolCall
-from phi4.verify import character_errors, final_answer, same_call, word_errors
+from phi4.verify import character_errors, check_sum, same_call, word_errors
 
 
 @dataclass(frozen=True)
@@ -90,10 +90,13 @@ def exact_tool_calls(answer: Completion, expected: Expected) -> Outcome:
 
 
 def exact_sum(answer: Completion, expected: Expected) -> Outcome:
+    """Right or wrong: the answer of a worked sum and every step before it, line by line."""
+    return Outcome(int(not check_sum(expected.text, answer.text).steps_ok), 1)
+
+
+def sum_answer(answer: Completion, expected: Expected) -> Outcome:
     """Right or wrong: the line "answer: N" of a worked sum holds the right number."""
-    wanted = final_answer(expected.text)
-    assert wanted is not None, f"a worked sum must state its answer: {expected.text!r}"
-    return Outcome(int(final_answer(answer.text) != wanted), 1)
+    return Outcome(int(not check_sum(expected.text, answer.text).answer_ok), 1)
 
 
 def calls_as_text(calls: Sequence[ToolCall]) -> str:

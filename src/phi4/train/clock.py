@@ -2,7 +2,8 @@
 
 With a budget, a stage starts without a known end. Its pace is measured while the learning rate is
 constant; just before the decay must begin the number of steps is fixed and written to `plan.json`,
-so a run that is killed and resumed afterwards follows the same schedule bit for bit.
+so a run that is killed and resumed afterwards follows the same schedule bit for bit. The budget
+stands there too: a run goes on with its own when none is given.
 """
 
 from __future__ import annotations
@@ -12,41 +13,67 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from phi4.errors import TrainingError
 from phi4.train.settings import Recipe, Stage
 from phi4.train.state import write_json
 
 
 @dataclass
 class Plan:
-    """Steps of every stage; None = not fixed yet.
+    """Steps of every stage, or the time they must fit into.
 
     Attributes:
         path: `plan.json` of the run.
-        totals: Per stage.
+        totals: Per stage; None = not fixed yet.
+        budget_s: Wall time of the whole run; None = the steps were given.
     """
 
     path: Path
     totals: list[int | None]
+    budget_s: float | None = None
 
     @classmethod
-    def open(cls, path: Path, recipe: Recipe, steps: int | None, has_budget: bool) -> Plan:
-        """The plan a former start fixed, else a new one: `steps` split by the stages' shares.
+    def open(cls, path: Path, recipe: Recipe, steps: int | None, budget_s: float | None) -> Plan:
+        """The plan of a former start, else a new one: `steps` split by the stages' shares, or a budget.
 
         Args:
             path: `plan.json`.
             recipe: Gives shares and, without `steps` and budget, the number of steps.
-            steps: Steps of the whole run.
-            has_budget: Leave totals open instead.
+            steps: Steps of the whole run; wins over a budget.
+            budget_s: Wall time of the whole run. On a former plan it takes the place of the budget there
+                and moves the stages that are not fixed yet.
+
+        Raises:
+            TrainingError: A former plan has other steps, or steps where a budget is given.
         """
-        if path.exists():
-            return cls(path, json.loads(path.read_text(encoding="utf-8"))["totals"])
-        if has_budget and steps is None:
-            return cls(path, [None] * len(recipe.stages))
         whole = sum(stage.share for stage in recipe.stages)
         wanted = recipe.steps if steps is None else steps
-        plan = cls(path, [max(1, round(wanted * stage.share / whole)) for stage in recipe.stages])
-        plan.write()
-        return plan
+        totals: list[int | None] = [max(1, round(wanted * stage.share / whole)) for stage in recipe.stages]
+        fresh = cls(path, totals)
+        if budget_s is not None and steps is None:
+            fresh = cls(path, [None] * len(totals), budget_s)
+        if path.exists():
+            fresh = cls(path, **json.loads(path.read_text(encoding="utf-8")))._updated(
+                totals if steps is not None else None, budget_s
+            )
+        fresh.write()
+        return fresh
+
+    def _updated(self, totals: list[int | None] | None, budget_s: float | None) -> Plan:
+        """This plan with what a later start asked for."""
+        if totals is not None and totals != self.totals:
+            raise TrainingError(
+                f"{self.path} plans {self.totals} steps a stage, not {totals}; leave the number of steps "
+                "away to go on, or choose another folder"
+            )
+        if totals is None and budget_s is not None:
+            if self.budget_s is None:
+                raise TrainingError(
+                    f"{self.path} plans {self.totals} steps a stage, so a time cannot change it; leave the "
+                    "time away to go on, or choose another folder"
+                )
+            self.budget_s = budget_s
+        return self
 
     def fix(self, stage: int, total: int) -> None:
         """Decide the steps of a stage and make it durable before any step depends on it."""
@@ -55,7 +82,7 @@ class Plan:
 
     def write(self) -> None:
         """Write the file atomically."""
-        write_json(self.path, {"totals": self.totals})
+        write_json(self.path, {"totals": self.totals, "budget_s": self.budget_s})
 
 
 @dataclass

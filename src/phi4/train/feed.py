@@ -119,10 +119,14 @@ class Ahead:
                     self._changed.wait_for(lambda: self._closed or len(self._ready) < self._depth)
                     if self._closed:
                         return
+            self._end(StopIteration())
         except BaseException as error:
+            self._end(error)
+
+    def _end(self, error: BaseException) -> None:
+        with self._changed:
             self._error = error
-            with self._changed:
-                self._changed.notify_all()
+            self._changed.notify_all()
 
     def __iter__(self) -> Iterator[object]:
         return self

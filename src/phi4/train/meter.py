@@ -22,6 +22,7 @@ class Meter:
         self._device = device
         self._losses = torch.zeros(num_tasks, device=device)
         self._others: dict[str, Tensor] = {}
+        self._measured: set[tuple[str, int]] = set()
         self._counts = [0] * num_tasks
 
     @property
@@ -35,6 +36,7 @@ class Meter:
         for name, value in metrics.items():
             if name != "loss":
                 self._others.setdefault(name, torch.zeros_like(self._losses))[task] += value
+                self._measured.add((name, task))
         self._counts[task] += 1
         self.rows += batch.num_rows
         self.tokens += batch.num_tokens
@@ -51,7 +53,7 @@ class Meter:
             "norm": norm,
             "tasks": {names[index]: float(losses[index]) for index in seen},
             **{
-                name: {names[index]: float(means[index]) for index in seen if means[index]}
+                name: {names[index]: float(means[index]) for index in seen if (name, index) in self._measured}
                 for name, means in others.items()
             },
         }

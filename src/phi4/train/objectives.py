@@ -9,7 +9,7 @@ Metrics are detached 0-dim tensors on the device; nothing here waits for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.rnn import pad_sequence
 
 from phi4.errors import TrainingError
 from phi4.model.multimodal import Phi4Model
@@ -109,7 +108,7 @@ def ctc_loss(trainee: Trainee, batch: TrainBatch, vectors: Tensor) -> Tensor:
         raise TrainingError("a CTC loss needs rows with recordings")
     lengths = [speech.num_tokens(count) for count in audios.num_frames]
     logits = torch.cat((trainee.heads["blank"](vectors).float(), vocabulary_logits(trainee, vectors)), dim=-1)
-    padded = pad_sequence(list(torch.split(logits, lengths)))  # [N_max, recordings, 1 + V]
+    padded = _padded(logits, lengths)  # [N_max, recordings, 1 + V]
     losses = functional.ctc_loss(
         functional.log_softmax(padded, dim=-1),
         batch.transcripts + _BLANK_FIRST,
@@ -119,6 +118,18 @@ def ctc_loss(trainee: Trainee, batch: TrainBatch, vectors: Tensor) -> Tensor:
         zero_infinity=True,
     )
     return (losses * batch.transcribed).sum() / max(1, sum(batch.transcript_lengths))
+
+
+def _padded(rows: Tensor, lengths: Sequence[int]) -> Tensor:
+    """`[N_1 + N_2 + ..., V]` as `[N_max, recordings, V]`, zeros behind the shorter ones.
+
+    One indexed copy: the gradient of `pad_sequence` writes the whole padded tensor once per recording.
+    """
+    number = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
+    frame = torch.cat([torch.arange(length) for length in lengths])
+    places = (frame * len(lengths) + number).to(rows.device)
+    flat = rows.new_zeros(max(lengths) * len(lengths), rows.shape[-1]).index_copy(0, places, rows)
+    return flat.view(max(lengths), len(lengths), -1)
 
 
 def glyph_loss(trainee: Trainee, batch: TrainBatch, features: Tensor, vectors: Tensor) -> Outcome:

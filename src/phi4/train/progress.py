@@ -123,10 +123,14 @@ class Scalars:
             self._writer = SummaryWriter(str(folder), purge_step=step + 1)
 
     def write(self, record: Record) -> None:
-        """Every number of a record, task losses under `tasks/`."""
+        """Every number of a record; those kept by task under `tasks/NAME`, `accuracy/NAME` and so on."""
         if self._writer is None:
             return
-        flat = {**record, **{f"tasks/{name}": value for name, value in record.get("tasks", {}).items()}}
+        nested = {key: values for key, values in record.items() if isinstance(values, Mapping)}
+        flat = {
+            **record,
+            **{f"{key}/{name}": v for key, values in nested.items() for name, v in values.items()},
+        }
         for name, value in flat.items():
             if isinstance(value, int | float) and name != "step":
                 self._writer.add_scalar(name, value, record["step"])

@@ -51,7 +51,7 @@ class Stage:
         name: Shown in logs.
         tasks: The mix; the task of a micro-batch is a pure function of (seed, position).
         share: Part of the whole run's steps or minutes.
-        trainable: Presets or parameter prefixes, see `phases.trainable_names`; ("all",) = everything.
+        trainable: Parts or phases, see `phases.trainable_names`; ("all",) = everything.
         warmup_steps: Steps of linear warm-up of the learning rate.
         decay: Shape of the decay at the end.
         decay_fraction: Last part of the stage over which the rate falls to `final_lr`.
@@ -136,6 +136,11 @@ class Recipe:
         save_every_s: Seconds between checkpoints.
         keep: Checkpoints kept.
         shard_bytes: Largest weight file of the exported model.
+        optim: Numbers of the optimiser.
+        guard: When a step is thrown away.
+
+    Raises:
+        TrainingError: A count below 1, no stage, a stage without tasks, or a weight that is not positive.
     """
 
     name: str
@@ -191,7 +196,7 @@ class Recipe:
         return cls(**rest, stages=stages, optim=optim, guard=guard)
 
     def digest(self) -> str:
-        """Identity of everything that decides the numbers; a resumed run must have the same."""
+        """Identity of every setting that decides the numbers; a resumed run must have the same."""
         passive = {"log_every", "save_every_s", "keep", "steps", "shard_bytes"}
         values = {key: value for key, value in self.to_json().items() if key not in passive}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -88,7 +88,7 @@ def save(folder: Path, snapshot: Snapshot, keep: int) -> Path:
             _fsync(path)
         _fsync(write_manifest(temporary))
         _fsync(temporary)
-        if final.exists():  # the same step again: an invalid leftover that resuming passed over
+        if final.exists():  # an invalid leftover that resuming passed over; the trainer never repeats a step
             _remove(final)
         os.rename(temporary, final)
         _fsync(folder)

@@ -46,12 +46,15 @@ class Facts:
     Attributes:
         finished: False when it was asked to stop before its end.
         steps, rows, tokens: Done in the whole run.
-        seconds: Wall time of the whole run, all processes together.
+        stage_steps: Planned steps of each stage; None = not decided yet.
+        seconds: Wall time of the whole run, all processes together; what a killed one did after its last
+            checkpoint is done again and counted once.
         skipped: Steps the guard threw away in the last stage.
     """
 
     finished: bool
     steps: int
+    stage_steps: tuple[int | None, ...]
     rows: int
     tokens: int
     seconds: float
@@ -65,11 +68,12 @@ class Trainer:
         trainee: Model and heads, on `device`, with initial weights.
         recipe: What to do.
         feeds: Makes the feed of a stage.
-        folder: Run folder; created when missing.
+        folder: Run folder, which the caller has locked; created when missing.
         device: Where to train.
         steps: Steps of the whole run; None = the recipe's, or as many as fit `budget_s`.
-        budget_s: Wall time of the whole run in seconds.
+        budget_s: Wall time of the whole run in seconds; None = what the run was started with.
         quiet: Nothing on the terminal.
+        identity: What besides the recipe decides the numbers; a run resumes under the same one only.
     """
 
     def __init__(
@@ -82,9 +86,11 @@ class Trainer:
         steps: int | None = None,
         budget_s: float | None = None,
         quiet: bool = False,
+        identity: str = "",
     ) -> None:
         self.trainee, self.recipe, self.folder, self.device = trainee, recipe, folder, device
         self._feeds, self._steps, self._quiet = feeds, steps, quiet
+        self._identity = f"{recipe.digest()} {identity}"
         self._clock = Clock(budget_s)
         self._stage = self._step = self._global_step = self._rows = self._tokens = 0
         self._carried: dict[str, Tensor] = {}
@@ -94,7 +100,7 @@ class Trainer:
         self._guard: Guard
         self._plan: Plan
         self._reporter: Reporter
-        self._saved_at = time.monotonic()
+        self._saved_at, self._saved = time.monotonic(), (0, 0)
         self._window: Meter
 
     def request_stop(self) -> None:
@@ -105,37 +111,38 @@ class Trainer:
         """Train to the end, or until `request_stop`.
 
         Raises:
-            TrainingError: Another trainer owns the folder, no checkpoint there is valid, it belongs to
-                another recipe, or too many steps in a row went wrong.
+            TrainingError: No checkpoint in the folder is valid, it belongs to another recipe or other
+                data, its plan contradicts the arguments, or too many steps in a row went wrong.
         """
-        with state.RunLock(self.folder):
-            self._resume()
-            self._reporter = Reporter(self.folder, self._global_step, self._quiet)
-            try:
-                if self._global_step:
-                    self._reporter.say(f"going on from step {self._global_step}")
-                while self._stage < len(self.recipe.stages) and not self._stop_requested:
-                    self._run_stage()
-                skipped = self._guard.check() if hasattr(self, "_guard") else 0
-            finally:
-                self._reporter.close()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._resume()
+        self._reporter = Reporter(self.folder, self._global_step, self._quiet)
+        try:
+            if self._global_step:
+                self._reporter.say(f"going on from step {self._global_step}")
+            while self._stage < len(self.recipe.stages) and not self._stop_requested:
+                self._run_stage()
+            skipped = self._guard.check() if hasattr(self, "_guard") else 0
+        finally:
+            self._reporter.close()
         finished = self._stage >= len(self.recipe.stages)
-        return Facts(finished, self._global_step, self._rows, self._tokens, self._clock.elapsed_s, skipped)
+        planned, seconds = tuple(self._plan.totals), self._clock.elapsed_s
+        return Facts(finished, self._global_step, planned, self._rows, self._tokens, seconds, skipped)
 
     def _resume(self) -> None:
         checkpoints = self.folder / "checkpoints"
         state.clean(checkpoints)
-        self._plan = Plan.open(
-            self.folder / "plan.json", self.recipe, self._steps, self._clock.budget_s is not None
-        )
+        self._plan = Plan.open(self.folder / "plan.json", self.recipe, self._steps, self._clock.budget_s)
+        self._clock.budget_s = self._plan.budget_s
         snapshot = state.load_newest(checkpoints)
         if snapshot is None:
             torch.manual_seed(self.recipe.seed)
             return
         facts = snapshot.facts
-        if facts["recipe"] != self.recipe.digest():
+        if facts["identity"] != self._identity:
             raise TrainingError(
-                f"{self.folder} holds a run of another recipe or other settings; choose another folder"
+                f"{self.folder} holds a run of another recipe, model, tokenizer or version of the data; "
+                "choose another folder"
             )
         with torch.no_grad():
             self.trainee.load_state_dict(dict(snapshot.tensors["model"]))
@@ -147,6 +154,7 @@ class Trainer:
         self._rows, self._tokens = facts["rows"], facts["tokens"]
         self._clock.elapsed_before_s = facts["elapsed_s"]
         self._clock.stage_before_s = facts["stage_s"]
+        self._saved = self._global_step, self._stage
 
     def _run_stage(self) -> None:
         stage = self.recipe.stages[self._stage]
@@ -184,7 +192,7 @@ class Trainer:
             due = self._step % self.recipe.log_every == 0 or self._window.age_s > LOG_AT_LEAST_EVERY_S
             if due or self._stage_done():
                 self._log()
-            if time.monotonic() - self._saved_at > self.recipe.save_every_s:
+            if time.monotonic() - self._saved_at > self.recipe.save_every_s and not self._stage_done():
                 self._save()
         if self._stage_done():
             self._carried = {name: t.detach() for name, t in self._optimizer.state().items()}
@@ -271,10 +279,13 @@ class Trainer:
         return step_s * (sum(totals) - self._step)
 
     def _save(self) -> None:
+        """Write a checkpoint, unless this very state is written: a valid one is never replaced."""
+        if self._saved == (self._global_step, self._stage):
+            return
         rng_tensors, rng_facts = state.random_state()
         optimizer = {**self._carried, **self._optimizer.state(), **self._guard.state(), **rng_tensors}
         facts = {
-            "recipe": self.recipe.digest(),
+            "identity": self._identity,
             "stage": self._stage,
             "step": self._step,
             "rows": self._rows,
@@ -287,4 +298,4 @@ class Trainer:
         state.save(
             self.folder / "checkpoints", state.Snapshot(self._global_step, tensors, facts), self.recipe.keep
         )
-        self._saved_at = time.monotonic()
+        self._saved_at, self._saved = time.monotonic(), (self._global_step, self._stage)

@@ -6,7 +6,7 @@ Used by data (to make answers), by evals (to score them) and by rewards. No mode
 from __future__ import annotations
 
 from phi4.verify.sums import SumCheck, check_sum, final_answer, worked_lines
-from phi4.verify.textmatch import character_errors, edit_distance, error_rate, normalise, word_errors
+from phi4.verify.textmatch import character_errors, edit_distance, normalise, word_errors
 from phi4.verify.toolcalls import check_arguments, check_call, same_call
 
 __all__ = [
@@ -16,7 +16,6 @@ __all__ = [
     "check_call",
     "check_sum",
     "edit_distance",
-    "error_rate",
     "final_answer",
     "normalise",
     "same_call",

@@ -31,7 +31,7 @@ class SumCheck:
     Attributes:
         answer: The number on the answer line, None when there is none.
         answer_ok: It is the right one.
-        steps_ok: Every line is the one that follows from the sum.
+        steps_ok: Every line is the one that follows from the sum, the answer's included.
         first_wrong: First line that differs, as "line 3: got ..., expected ..."; empty when all agree.
     """
 
@@ -86,23 +86,21 @@ def final_answer(text: str) -> int | None:
     return int(found[-1]) if found else None
 
 
-def check_sum(first: int, operator: Operator, second: int, text: str) -> SumCheck:
-    """Checks a worked sum.
+def check_sum(expected: str, text: str) -> SumCheck:
+    """Checks a worked sum against the right one; there is only one way to write it.
 
     Args:
-        first: First operand, 0 or more.
-        operator: "+" or "-".
-        second: Second operand, 0 or more.
+        expected: The right solution, the lines of `worked_lines`.
         text: What a model wrote.
     """
-    right = first + second if operator == "+" else first - second
+    right = final_answer(expected)
+    assert right is not None, f"a worked sum must state its answer: {expected!r}"
     answer = final_answer(text)
     wrong = ""
-    expected = worked_lines(first, operator, second)
-    got = text.strip().splitlines()
-    for number in range(max(len(expected), len(got))):
+    lines, got = expected.splitlines(), text.strip().splitlines()
+    for number in range(max(len(lines), len(got))):
         have = got[number] if number < len(got) else "nothing"
-        want = expected[number] if number < len(expected) else "nothing"
+        want = lines[number] if number < len(lines) else "nothing"
         if have != want:
             wrong = f"line {number + 1}: got {have!r}, expected {want!r}"
             break

@@ -1,13 +1,13 @@
 """How near one text is to another: edit distance, character and word error counts.
 
 Rates are sums of errors over sums of reference lengths, so functions return counts and leave the
-division to whoever adds them up (`error_rate`). Intervals are the evaluation's business.
+division and the intervals to the evaluation.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -51,10 +51,3 @@ def character_errors(reference: str, hypothesis: str) -> tuple[int, int]:
     """Returns (errors, characters of the reference); case and punctuation count, outer space does not."""
     want, have = _SPACES.sub(" ", reference).strip(), _SPACES.sub(" ", hypothesis).strip()
     return edit_distance(want, have), len(want)
-
-
-def error_rate(counts: Iterable[tuple[int, int]]) -> float:
-    """Returns all errors over all reference units; above 1 when a hypothesis runs on and on."""
-    pairs = list(counts)
-    total = sum(length for _, length in pairs)
-    return sum(errors for errors, _ in pairs) / total if total else 0.0

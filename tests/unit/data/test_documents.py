@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 
@@ -27,7 +28,7 @@ def test_documents_are_plain_text_without_a_prompt() -> None:
 
 def test_all_kinds_of_documents_occur() -> None:
     kinds = Counter(record.metadata["kind"] for record in DOCUMENTS)
-    assert len(kinds) == 13 and min(kinds.values()) > 20
+    assert len(kinds) == 16 and min(kinds.values()) > 20
 
 
 def test_sums_and_comparisons_in_documents_are_true() -> None:
@@ -43,6 +44,29 @@ def test_sums_and_comparisons_in_documents_are_true() -> None:
             assert (int(first) > int(second)) == (relation == "larger")
             facts += 1
     assert facts > 100
+
+
+def test_questions_about_numbers_in_documents_are_answered_right(
+    read_question: Callable[[str], tuple[tuple[int, ...], int]],
+) -> None:
+    asked = 0
+    for document in (record.document for record in DOCUMENTS if record.metadata["kind"] == "asked"):
+        lines = document.splitlines()
+        for question, answer in zip(lines[::2], lines[1::2], strict=True):
+            assert answer == str(read_question(question)[1]), document
+            asked += 1
+    assert asked > 40
+
+
+def test_names_of_numbers_in_documents_are_true(number_of: Callable[[str], int]) -> None:
+    named = 0
+    for document in (record.document for record in DOCUMENTS if record.metadata["kind"] == "number words"):
+        for line in document.splitlines():
+            first, second = re.split(r" is | = ", line)
+            digits, words = (first, second) if first.isdigit() else (second, first)
+            assert number_of(words) == int(digits), line
+            named += 1
+    assert named > 60
 
 
 @pytest.mark.parametrize(

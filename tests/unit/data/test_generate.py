@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from phi4.errors import InvalidRequest
 from phi4.types import AudioPart, ImagePart, TextPart
 
 INDICES = (0, 7, 1 << 40)
+ONE_LEVEL = ("speech_qa", "command", "spoken_command", "text", "chat")
 
 
 def digest(record: Record) -> str:
@@ -64,16 +67,59 @@ def test_seed_and_index_change_the_record(task: str) -> None:
     assert len(made) >= 10
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_difficulty_is_honoured_at_both_ends(task: str) -> None:
-    for difficulty in (0.0, 1.0):
-        assert generate(task, "train", 1, difficulty=difficulty).answers
+@pytest.mark.parametrize("task", ONE_LEVEL)
+def test_tasks_of_one_level_ignore_difficulty(task: str) -> None:
+    for index in range(3):
+        easy, hard = (digest(generate(task, "train", index, difficulty=d)) for d in (0.0, 1.0))
+        assert easy == hard
+
+
+def test_documentation_names_the_tasks_that_ignore_difficulty(repository: Path) -> None:
+    page = (repository / "docs" / "data.md").read_text(encoding="utf-8")
+    for text in (page, str(generate.__doc__)):
+        (named,) = re.findall(r"Ignored by ([^.]*)\.", " ".join(text.split()))
+        assert set(re.findall(r"[a-z_]+", named)) - {"and"} == set(ONE_LEVEL)
 
 
 def test_easy_reading_is_shorter_than_hard_reading() -> None:
     easy = [len(generate("read_text", "train", i, difficulty=0.0).answers[0]) for i in range(100)]
     hard = [len(generate("read_text", "train", i, difficulty=1.0).answers[0]) for i in range(100)]
     assert max(easy) <= 5 < np.mean(hard)
+
+
+def test_easy_speech_has_many_recordings_of_one_or_two_words() -> None:
+    easy = [generate("speech_transcribe", "train", i, difficulty=0.0) for i in range(40)]
+    hard = [generate("speech_transcribe", "train", i, difficulty=1.0) for i in range(40)]
+    short = [record for record in easy if record.metadata["kind"] == "words"]
+    assert 10 < len(short) < 36
+    assert all(1 <= len(record.answers[0].split()) <= 2 for record in short)
+    assert {record.metadata["kind"] for record in hard} == {"sentence", "salad"}
+
+
+@pytest.mark.parametrize("task", ["chart_qa", "spoken_chart_qa"])
+def test_easy_charts_have_two_bars_and_hard_ones_up_to_five(task: str) -> None:
+    bars = {
+        difficulty: {
+            len(generate(task, "train", i, difficulty=difficulty).metadata["labels"]) for i in range(30)
+        }
+        for difficulty in (0.0, 1.0)
+    }
+    assert bars == {0.0: {2}, 1.0: {2, 3, 4, 5}}
+
+
+def test_easy_pages_say_the_same_without_noise() -> None:
+    easy, hard = ([generate("page", "train", i, difficulty=d) for i in range(10)] for d in (0.0, 1.0))
+    assert [record.answers for record in easy] == [record.answers for record in hard]
+    assert {record.metadata["noise"] for record in easy} == {0.0}
+    assert max(record.metadata["noise"] for record in hard) > 1.0
+
+
+def test_easy_sums_have_two_digits_at_most_and_hard_ones_three() -> None:
+    def largest(difficulty: float) -> int:
+        made = [generate("sums", "train", i, difficulty=difficulty).metadata for i in range(100)]
+        return max(max(m["first"], m["second"]) for m in made)
+
+    assert largest(0.0) < 100 < largest(0.5) < 1000
 
 
 def test_media_are_arrays_of_the_agreed_kind() -> None:

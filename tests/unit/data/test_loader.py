@@ -51,6 +51,15 @@ def test_a_failing_item_reaches_the_caller_with_its_index() -> None:
             next(loader)
 
 
+def test_after_a_failed_item_no_later_one_takes_its_place() -> None:
+    with Loader(fails_at_five, workers=2) as loader:
+        assert list(islice(loader, 5)) == [0, 1, 2, 3, 4]
+        for _ in range(3):
+            with pytest.raises(WorkerFailed, match="item 5 could not be made"):
+                next(loader)
+        assert loader.next_index == 5
+
+
 def test_a_worker_that_dies_is_reported_with_the_item_it_owed() -> None:
     with Loader(dies_at_two, workers=1, prefetch=1) as loader:
         assert list(islice(loader, 2)) == [0, 1]

@@ -32,15 +32,16 @@ def test_only_the_last_row_has_padding(documents: list[list[int]], width: int) -
         assert (np.diff(padding.astype(int)) >= 0).all(), "padding stands at the end"
 
 
-@given(DOCUMENTS, st.integers(1, 17))
-def test_positions_start_again_exactly_where_segments_change(documents: list[list[int]], width: int) -> None:
-    for row in pack([np.array(d, np.int64) for d in documents], width):
+@given(st.lists(st.integers(0, 30), max_size=20), st.integers(1, 17))
+def test_segments_are_numbered_from_zero_and_change_exactly_where_documents_do(
+    lengths: list[int], width: int
+) -> None:
+    documents = [np.full(length, number, np.int64) for number, length in enumerate(lengths)]
+    for row in pack(documents, width):
         real = row.segment_ids >= 0
-        segments, positions = row.segment_ids[real], row.position_ids[real]
-        starts = np.flatnonzero(np.diff(segments, prepend=-1))
-        assert list(segments[starts]) == list(range(len(starts)))
-        expected = np.arange(len(segments)) - starts[segments]
-        assert np.array_equal(positions, expected)
+        segments, owners = row.segment_ids[real], row.token_ids[real]
+        assert segments[0] == 0
+        assert np.array_equal(np.diff(segments), (np.diff(owners) != 0).astype(int))
 
 
 def test_a_row_of_no_tokens_is_refused() -> None:

@@ -62,6 +62,11 @@ def test_score_of_runaway_answers_is_zero_not_negative() -> None:
     assert estimate == Estimate(0.0, 0.0, 0.0)
 
 
+def test_texts_all_faultless_or_all_hopeless_get_an_interval_without_width_as_documented() -> None:
+    assert score([Outcome(0, 8)] * 300) == Estimate(1.0, 1.0, 1.0)
+    assert score([Outcome(9, 8)] * 300) == Estimate(0.0, 0.0, 0.0)
+
+
 def test_bootstrap_width_is_near_the_normal_approximation() -> None:
     outcomes = edits(0.15)
     estimate = score(outcomes)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from rich.console import Console
 
+from phi4.evals.extras import Extra
 from phi4.evals.picture import draw
-from phi4.evals.report import Report, markdown, table, verdict
+from phi4.evals.report import Report, cells, markdown, table, verdict
 from phi4.evals.run import Settings, evaluate
 
 
@@ -58,6 +60,26 @@ def test_page_line_of_one_medium_names_no_medium(senser, colour_task) -> None:
     cells = [cell.strip() for cell in line.split("|")[1:-1]]
     assert cells[3:5] == ["90.0%", "0.0%"] and cells[6:] == ["0.0%", "0.0%"]
     assert cells[5].startswith("+100.0 (")
+
+
+def test_extras_stand_below_their_task_with_score_interval_and_n(senser, text_task, colour_task) -> None:
+    extra = Extra("red ones", "pictures that are red", lambda sample: sample.expected.text == "red")
+    tasks = [replace(colour_task, extras=(extra,)), text_task]
+    made = Report("tiny", tuple(evaluate(senser, tasks, Settings(n=8))))
+    (in_json,) = made.to_json()["rows"][0]["extras"]
+    assert (in_json["name"], in_json["n"], in_json["score"]["value"]) == ("red ones", 2, 1.0)
+    assert made.to_json()["rows"][1]["extras"] == ()
+
+    lines = cells(made)
+    assert [line[0] for line in lines if line[0]] == ["colour", "  red ones", "text"]
+    (line,) = [line for line in lines if line[0] == "  red ones"]
+    assert line[1:] == ("2", "100.0% (34.2 to 100.0)", "", "", "", "", "")
+
+    page = [line for line in markdown(made).splitlines() if line.startswith("| ")]
+    found = [cell.strip() for cell in page[3].split("|")[1:-1]]
+    assert found == ["- red ones: pictures that are red", "2", "100.0% (34.2 to 100.0)", *[""] * 5]
+    assert page[4].startswith("| text: ")
+    assert "All 1 media tasks" in verdict(made)
 
 
 def test_verdict_names_the_tasks_that_fail(report: Report, guesser, colour_task) -> None:

@@ -7,13 +7,16 @@ import pytest
 from phi4.evals.scorers import (
     Expected,
     Outcome,
+    Scorer,
     character_error_rate,
     exact_answer,
     exact_sum,
     exact_tool_calls,
+    sum_answer,
     word_error_rate,
 )
 from phi4.types import Completion, Timing, ToolCall, Usage
+from phi4.verify import worked_lines
 
 
 def answer(text: str = "", *calls: ToolCall) -> Completion:
@@ -73,16 +76,26 @@ def test_where_no_tool_fits_the_model_must_say_so() -> None:
     assert not exact_tool_calls(answer("I have no tool for that.", ToolCall("f", {})), expected).right
 
 
-def test_sum_is_judged_by_its_stated_answer() -> None:
-    expected = Expected("47 + 5\n7 + 5 = 12\nanswer: 52")
-    assert exact_sum(answer("some steps\nanswer: 52"), expected).right
-    assert not exact_sum(answer("answer: 53"), expected).right
-    assert not exact_sum(answer("52"), expected).right
+def test_sum_is_right_when_its_answer_and_every_step_are() -> None:
+    expected = Expected("\n".join(worked_lines(47, "+", 5)))
+    assert exact_sum(answer(expected.text + "\n"), expected).right
+    wrong_step = expected.text.replace("= 12 write 2 carry 1", "= 12 write 2 carry 0")
+    assert wrong_step != expected.text and not exact_sum(answer(wrong_step), expected).right
+    assert not exact_sum(answer("answer: 52"), expected).right
+    assert not exact_sum(answer(expected.text.replace("answer: 52", "answer: 53")), expected).right
 
 
-def test_right_answers_without_a_stated_number_are_a_mistake_of_ours() -> None:
+def test_answer_of_a_sum_can_be_judged_without_its_steps() -> None:
+    expected = Expected("\n".join(worked_lines(47, "+", 5)))
+    assert sum_answer(answer("some steps\nanswer: 52"), expected).right
+    assert not sum_answer(answer("answer: 53"), expected).right
+    assert not sum_answer(answer("52"), expected).right
+
+
+@pytest.mark.parametrize("scorer", [exact_sum, sum_answer])
+def test_right_answers_without_a_stated_number_are_a_mistake_of_ours(scorer: Scorer) -> None:
     with pytest.raises(AssertionError, match="must state its answer"):
-        exact_sum(answer("1"), Expected("one"))
+        scorer(answer("1"), Expected("one"))
 
 
 def test_expected_calls_are_shown_as_a_person_would_write_them() -> None:

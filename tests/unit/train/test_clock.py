@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from phi4.errors import TrainingError
 from phi4.train.clock import Clock, Plan, steps_within
 from phi4.train.recipes import smoke
 from phi4.train.settings import Stage, TaskShare
@@ -17,15 +18,30 @@ RECIPE = replace(smoke(), stages=STAGES, steps=80)
 
 
 def test_steps_are_split_by_share(tmp_path: Path) -> None:
-    assert Plan.open(tmp_path / "p.json", RECIPE, None, False).totals == [20, 60]
-    assert Plan.open(tmp_path / "q.json", RECIPE, 8, True).totals == [2, 6]
+    assert Plan.open(tmp_path / "p.json", RECIPE, None, None).totals == [20, 60]
+    assert Plan.open(tmp_path / "q.json", RECIPE, 8, 60.0).totals == [2, 6]
 
 
-def test_fixed_plan_outlives_the_process_and_other_arguments(tmp_path: Path) -> None:
-    plan = Plan.open(tmp_path / "p.json", RECIPE, None, True)
+def test_fixed_plan_and_its_budget_outlive_the_process(tmp_path: Path) -> None:
+    plan = Plan.open(tmp_path / "p.json", RECIPE, None, 60.0)
     assert plan.totals == [None, None]
     plan.fix(0, 17)
-    assert Plan.open(tmp_path / "p.json", RECIPE, 1000, False).totals == [17, None]
+    again = Plan.open(tmp_path / "p.json", RECIPE, None, None)
+    assert (again.totals, again.budget_s) == ([17, None], 60.0)
+
+
+def test_another_budget_moves_what_is_not_fixed_yet(tmp_path: Path) -> None:
+    Plan.open(tmp_path / "p.json", RECIPE, None, 60.0).fix(0, 17)
+    Plan.open(tmp_path / "p.json", RECIPE, None, 90.0)
+    assert Plan.open(tmp_path / "p.json", RECIPE, None, None).budget_s == 90.0
+
+
+def test_a_later_start_that_contradicts_the_plan_is_refused(tmp_path: Path) -> None:
+    Plan.open(tmp_path / "p.json", RECIPE, 8, None)
+    assert Plan.open(tmp_path / "p.json", RECIPE, 8, None).totals == [2, 6]
+    for steps, budget_s in ((1000, None), (None, 60.0)):
+        with pytest.raises(TrainingError, match=r"plans \[2, 6\] steps a stage"):
+            Plan.open(tmp_path / "p.json", RECIPE, steps, budget_s)
 
 
 def test_stage_with_decay_is_fixed_just_before_its_decay_begins() -> None:

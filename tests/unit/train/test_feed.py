@@ -60,6 +60,12 @@ def test_ahead_keeps_the_order_and_passes_errors_on() -> None:
     ahead.close()
 
 
+def test_ahead_ends_when_its_iterator_does() -> None:
+    ahead = Ahead(iter(range(3)), depth=2)
+    assert list(ahead) == [0, 1, 2]
+    ahead.close()
+
+
 def test_ahead_can_be_closed_while_items_remain() -> None:
     ahead = Ahead(iter(range(10**9)), depth=2)
     assert next(ahead) == 0

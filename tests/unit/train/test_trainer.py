@@ -14,12 +14,14 @@ import torch
 from phi4.checkpoint import open_checkpoint, verify_manifest
 from phi4.errors import TrainingError
 from phi4.train import objectives, state
+from phi4.train.counting import CountingSource
 from phi4.train.feed import Feed
 from phi4.train.objectives import Outcome, Trainee
 from phi4.train.progress import read_metrics
 from phi4.train.recipes import smoke
 from phi4.train.run import build, model_config, row_source, run
 from phi4.train.settings import GuardSettings, Recipe, Stage, TaskShare
+from phi4.train.state import RunLock
 from phi4.train.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -109,6 +111,50 @@ def test_folder_of_another_recipe_is_refused(tmp_path: Path) -> None:
     trainer(tmp_path).run()
     with pytest.raises(TrainingError, match="another recipe"):
         trainer(tmp_path, replace(RECIPE, seed=7)).run()
+
+
+def test_other_data_under_the_same_recipe_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(RECIPE, tmp_path, steps=6, quiet=True)
+    monkeypatch.setattr("phi4.train.run.CountingSource", lambda: CountingSource(length=20))
+    with pytest.raises(TrainingError, match="version of the data"):
+        run(RECIPE, tmp_path, steps=6, quiet=True)
+
+
+def test_refused_run_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
+    run(RECIPE, tmp_path, steps=6, quiet=True)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
+    with pytest.raises(TrainingError, match="another recipe"):
+        run(replace(RECIPE, seed=7), tmp_path, quiet=True)
+    with RunLock(tmp_path), pytest.raises(TrainingError, match="being trained"):
+        run(RECIPE, tmp_path, quiet=True)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.json")} == before
+
+
+def test_run_with_a_budget_goes_on_with_it_when_none_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = trainer(tmp_path, steps=None, budget_s=3.0)
+    stop_after(stopped, 4, monkeypatch)
+    assert not stopped.run().finished
+    facts = trainer(tmp_path, steps=None).run()
+    assert facts.finished and facts.stage_steps == (facts.steps,)
+
+
+def test_no_state_is_saved_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second checkpoint of one step would put the first, valid one at risk."""
+    written: list[int] = []
+    real = state.save
+
+    def counted(folder: Path, snapshot: state.Snapshot, keep: int) -> Path:
+        written.append(snapshot.step)
+        return real(folder, snapshot, keep)
+
+    monkeypatch.setattr(state, "save", counted)
+    made = trainer(tmp_path, replace(RECIPE, save_every_s=0.0))
+    stop_after(made, 5, monkeypatch)
+    made.run()
+    trainer(tmp_path, replace(RECIPE, save_every_s=0.0)).run()
+    assert written == list(range(1, 13))
 
 
 def test_budget_ends_the_run_near_its_time_with_a_decay(tmp_path: Path) -> None:

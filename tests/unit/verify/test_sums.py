@@ -16,7 +16,7 @@ NUMBERS = st.integers(0, 999)
 @given(NUMBERS, st.sampled_from(["+", "-"]), NUMBERS)
 def test_worked_lines_end_in_the_right_answer(first: int, operator: str, second: int) -> None:
     text = "\n".join(worked_lines(first, operator, second))
-    verdict = check_sum(first, operator, second, text)
+    verdict = check_sum(text, text)
     assert final_answer(text) == (first + second if operator == "+" else first - second)
     assert verdict.answer_ok and verdict.steps_ok and not verdict.first_wrong
 
@@ -73,11 +73,24 @@ def test_a_difference_with_a_borrow_and_a_negative_result() -> None:
 def test_the_first_wrong_line_is_named(
     change: Callable[[list[str]], list[str]], answer_ok: bool, first_wrong: str
 ) -> None:
-    verdict = check_sum(15, "+", 12, "\n".join(change(list(worked_lines(15, "+", 12)))))
+    right = worked_lines(15, "+", 12)
+    verdict = check_sum("\n".join(right), "\n".join(change(list(right))))
     assert verdict.answer_ok is answer_ok and not verdict.steps_ok
     assert verdict.first_wrong.startswith(first_wrong)
 
 
 def test_text_without_an_answer_line_has_no_answer() -> None:
     assert final_answer("the answer is 12") is None
-    assert check_sum(1, "+", 1, "two").answer is None
+    assert check_sum("answer: 2", "two").answer is None
+
+
+def test_a_right_answer_behind_wrong_steps_is_told_apart() -> None:
+    right = "\n".join(worked_lines(907, "-", 38))
+    verdict = check_sum(right, "answer: 869")
+    assert verdict.answer == 869 and verdict.answer_ok and not verdict.steps_ok
+    assert check_sum(right, f"\n{right}\n").steps_ok, "white space around it is of no account"
+
+
+def test_a_solution_without_an_answer_is_a_mistake_of_ours() -> None:
+    with pytest.raises(AssertionError, match="must state its answer"):
+        check_sum("9 0 7 - 0 3 8", "answer: 869")

@@ -48,7 +48,6 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     "label of colour": ("Which bar is {colour}?", "What is the name of the {colour} bar?"),
     "value of colour": ("What is the value of the {colour} bar?", "What number is on the {colour} bar?"),
     "count": ("How many bars are there?", "How many bars do you see?"),
-    "sum": ("What are {label} and {other} together?", "What is the sum of {label} and {other}?"),
 }
 HELD_OUT_QUESTIONS: dict[str, str] = {
     "value": "What value does {label} have?",
@@ -65,7 +64,6 @@ _MIX = (
         "lowest value",
         "colour",
         "count",
-        "sum",
     )
 )
 
@@ -155,12 +153,12 @@ def fitting_size(chart: Chart, face: str, slot_px: float) -> int:
 def ask(chart: Chart, rng: np.random.Generator, split: Split) -> tuple[str, str, str]:
     """Returns (kind, question, answer) about a chart."""
     kind = pick(rng, _MIX)
-    first, second = (int(i) for i in rng.choice(len(chart.labels), 2, replace=False))
+    first = int(rng.integers(len(chart.labels)))
     forms = QUESTIONS[kind]
     if split != "train" and kind in HELD_OUT_QUESTIONS:
         forms = (*forms, HELD_OUT_QUESTIONS[kind])
     label, colour = chart.labels[first], chart.colours[first]
-    question = pick(rng, forms).format(label=label, other=chart.labels[second], colour=colour)
+    question = pick(rng, forms).format(label=label, colour=colour)
     order = np.argsort(chart.values)
     answer = {
         "value": str(chart.values[first]),
@@ -172,7 +170,6 @@ def ask(chart: Chart, rng: np.random.Generator, split: Split) -> tuple[str, str,
         "label of colour": label,
         "value of colour": str(chart.values[first]),
         "count": str(len(chart.labels)),
-        "sum": str(chart.values[first] + chart.values[second]),
     }[kind]
     return kind, question, answer
 

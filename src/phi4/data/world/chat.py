@@ -73,7 +73,7 @@ STRANGE_QUESTIONS = (
 
 
 def chat(split: Split, seed: int, index: int, difficulty: float = 1.0) -> Record:
-    """One to three exchanges of small talk, the last answer to be learnt."""
+    """One to three exchanges of small talk; every answer in them is learnt, the last one is asked for."""
     rng = stream("chat", split, seed, index)
     turns: list[Message] = []
     kind, question, answer = _exchange(rng, split)

@@ -1,7 +1,8 @@
 """Plain documents for pre-training: the language, numbers and habits of the small world.
 
 Sentences as print has them, lists to copy, spelled words, counting, number words, sums, facts about
-the world and short dialogues. No media, no control tokens.
+the world and short dialogues; tables with questions and questions about numbers, in the words of the
+tasks with pictures and recordings. No media, no control tokens.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import numpy as np
 from phi4.data.records import Record, Split, assistant, stream
 from phi4.data.splits import draw, pick
 from phi4.data.world import read_text
+from phi4.data.world.charts import ask, draw_chart
 from phi4.data.world.numbers import number_words
 from phi4.data.world.sentences import salad, sentence
+from phi4.data.world.spoken import draw_question
 from phi4.data.world.sums import pair_key
 from phi4.data.world.words import CONTENT_WORDS, POOLS
 from phi4.verify.sums import worked_lines
@@ -90,7 +93,10 @@ def _counting(rng: np.random.Generator, split: Split) -> str:
 def _number_words(rng: np.random.Generator, split: Split) -> str:
     lines = []
     for _ in range(int(rng.integers(2, 6))):
-        n = int(rng.integers(0, 1000))
+        # Names below a hundred are vocabulary, the longer ones are made of them and are held out.
+        n = int(rng.integers(100))
+        if rng.random() < 0.6:
+            n = draw(rng, split, "number", lambda r: int(r.integers(100, 1000)))
         lines.append(pick(rng, ("{0} is {1}", "{1} is {0}", "{0} = {1}")).format(n, number_words(n)))
     return "\n".join(lines)
 
@@ -136,6 +142,25 @@ def _facts(rng: np.random.Generator, split: Split) -> str:
     return " ".join(lines)
 
 
+def _table(rng: np.random.Generator, split: Split) -> str:
+    """A chart as words, in columns or in pairs, and questions about it; charts belong to a split."""
+    chart = draw(rng, split, "chart", draw_chart, lambda c: c.key)
+    columns = (" ".join(map(str, chart.values)), " ".join(chart.labels), " ".join(chart.colours))
+    bars = (f"{v} {label} {c}" for v, label, c in zip(chart.values, chart.labels, chart.colours, strict=True))
+    lines = [*columns] if rng.random() < 0.6 else [*bars]
+    for _ in range(int(rng.integers(1, 4))):
+        _, question, answer = ask(chart, rng, split)
+        said = question if rng.random() < 0.5 else question.lower().rstrip("?")
+        lines += [said, answer]
+    return "\n".join(lines)
+
+
+def _asked(rng: np.random.Generator, split: Split) -> str:
+    """Questions about numbers in the words of `speech_qa`, of numbers that belong to this split."""
+    asked = (draw_question(rng, split) for _ in range(int(rng.integers(1, 5))))
+    return "\n".join(f"{spoken}\n{answer}" for _, spoken, answer in asked)
+
+
 def _dialogue(rng: np.random.Generator, split: Split) -> str:
     first, second = (
         POOLS["name"][int(i)].capitalize() for i in rng.choice(len(POOLS["name"]), 2, replace=False)
@@ -163,5 +188,8 @@ _KINDS: dict[str, Callable[[np.random.Generator, Split], str]] = {
     "worked": _worked,
     "comparing": _comparing,
     "facts": _facts,
+    "table": _table,
+    "more tables": _table,
+    "asked": _asked,
     "dialogue": _dialogue,
 }

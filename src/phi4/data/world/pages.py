@@ -13,7 +13,7 @@ import numpy as np
 from phi4.data.fonts import faces, load_face
 from phi4.data.records import Record, Split, assistant, stream, user
 from phi4.data.render import MARGIN_PX, NOISE, Layout, paint
-from phi4.data.splits import pick
+from phi4.data.splits import draw, pick
 from phi4.data.world.read_text import invented, letters, mixed, number, words
 from phi4.types import ImagePart, TextPart
 
@@ -26,7 +26,7 @@ def page(split: Split, seed: int, index: int, difficulty: float = 1.0) -> Record
     """A picture full of words, invented words, letters and numbers; the answer is all of it, line by line.
 
     Args:
-        split: Which fonts may be used.
+        split: Which fonts and pieces may be used; a piece cut in half to fit a line is not looked at again.
         seed: Seed of the whole data set.
         index: Position in it.
         difficulty: 0 gives clean pages, 1 blur and noise as in the other pictures.
@@ -36,7 +36,7 @@ def page(split: Split, seed: int, index: int, difficulty: float = 1.0) -> Record
     width_px, height_px = pick(rng, SIZES_PX)
     size_px = int(rng.integers(*LETTER_SIZES_PX))
     angle = float(rng.uniform(-2.0, 2.0)) if rng.random() < 0.3 else 0.0
-    lines = _lines(rng, face, size_px, width_px, height_px)
+    lines = _lines(rng, split, face, size_px, width_px, height_px)
     layout = Layout(lines, size_px, width_px, height_px)
     picture, made = paint(layout, face, angle, rng, NOISE[split] * difficulty)
     text = " ".join(lines)
@@ -46,17 +46,21 @@ def page(split: Split, seed: int, index: int, difficulty: float = 1.0) -> Record
 
 
 def _lines(
-    rng: np.random.Generator, face: str, size_px: int, width_px: int, height_px: int
+    rng: np.random.Generator, split: Split, face: str, size_px: int, width_px: int, height_px: int
 ) -> tuple[str, ...]:
     """As many lines as the height holds, each of as many pieces as its width holds."""
+
+    def piece() -> str:
+        return draw(rng, split, "read_text", _piece)
+
     font = load_face(face, size_px)
     room_px = width_px - 2 * MARGIN_PX
     lines = []
     for _ in range(max(1, int((height_px - 2 * MARGIN_PX) // sum(font.getmetrics())))):
-        line = _piece(rng)
+        line = piece()
         while font.getlength(line) > room_px:
             line = line[: len(line) // 2].strip()
-        while font.getlength(longer := f"{line} {_piece(rng)}") <= room_px:
+        while font.getlength(longer := f"{line} {piece()}") <= room_px:
             line = longer
         lines.append(line)
     return tuple(lines)

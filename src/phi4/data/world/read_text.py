@@ -74,7 +74,7 @@ def read_text(split: Split, seed: int, index: int, difficulty: float = 1.0) -> R
         split: Which content and fonts may be used.
         seed: Seed of the whole data set.
         index: Position in it.
-        difficulty: 0 gives single short words in a clean large print, 1 the full mixture.
+        difficulty: 0 gives at most five characters with little noise, 1 the full mixture.
     """
     rng = stream("read_text", split, seed, index)
     kind, text = draw(rng, split, "read_text", lambda r: _content(r, difficulty), lambda made: made[1])

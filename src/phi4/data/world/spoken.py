@@ -13,10 +13,11 @@ from phi4.data.splits import draw, pick
 from phi4.data.voices import HELD_OUT_DIALECT, draw_voice
 from phi4.data.world.numbers import number_words
 from phi4.data.world.sentences import salad, sentence
+from phi4.data.world.sums import pair_key
+from phi4.processing.prompts import transcribe_message
 from phi4.shapes import FloatArray
-from phi4.types import AudioPart, TextPart
+from phi4.types import AudioPart
 
-TRANSCRIBE_PROMPT = "Transcribe the audio clip into text."
 SALAD_SHARE = 0.4
 STRENGTH: dict[Split, float] = {"train": 1.0, "test": 0.5, "examples": 0.25}
 """How far room and noise go; held-out recordings are made in moderate conditions, stated in docs."""
@@ -52,7 +53,7 @@ def speech_transcribe(split: Split, seed: int, index: int, difficulty: float = 1
         split: Which content and voices may be used.
         seed: Seed of the whole data set.
         index: Position in it.
-        difficulty: 0 gives salads of one or two words only, 1 the full mixture.
+        difficulty: At 0 six in ten recordings are one or two words of salad, at 1 none is.
     """
     rng = stream("speech_transcribe", split, seed, index)
     facts: dict[str, Any] = {"kind": "sentence"}
@@ -63,7 +64,7 @@ def speech_transcribe(split: Split, seed: int, index: int, difficulty: float = 1
     else:
         text, facts["template"] = sentence(rng, split)
     wave, made = speak(text, rng, split)
-    prompt = user(AudioPart(wave), TextPart(TRANSCRIBE_PROMPT))
+    prompt = transcribe_message(wave)
     return Record(
         "speech_transcribe", split, index, (prompt,), assistant(text), (text,), metadata=facts | made
     )
@@ -72,25 +73,32 @@ def speech_transcribe(split: Split, seed: int, index: int, difficulty: float = 1
 def speech_qa(split: Split, seed: int, index: int, difficulty: float = 1.0) -> Record:
     """A spoken question with a typed answer: a short sum, the next number, or the number itself."""
     rng = stream("speech_qa", split, seed, index)
-    numbers, spoken, answer = draw(rng, split, "speech_qa", _question, lambda made: made[0])
+    numbers, spoken, answer = draw_question(rng, split)
     wave, made = speak(spoken, rng, split)
     made["numbers"] = numbers
     prompt = user(AudioPart(wave))
     return Record("speech_qa", split, index, (prompt,), assistant(answer), (answer,), metadata=made)
 
 
-def _question(rng: np.random.Generator) -> tuple[str, str, str]:
-    """Returns (key, question, answer); the key names the numbers, whatever is asked about them."""
-    first, second = (int(n) for n in rng.integers(1, 50, 2))
-    less, large = min(first, second), max(first, second)
-    number = int(rng.integers(1, 999))
-    kind = int(rng.integers(4))
-    if kind == 0:
-        ask = pick(rng, ("what is {} plus {}", "how much is {} plus {}", "add {} and {}"))
-        return f"{less} {large}", ask.format(number_words(first), number_words(second)), str(first + second)
-    if kind == 1:
-        ask = pick(rng, ("what is {} minus {}", "how much is {} minus {}"))
-        return f"{less} {large}", ask.format(number_words(large), number_words(less)), str(large - less)
-    if kind == 2:
+def draw_question(rng: np.random.Generator, split: Split) -> tuple[str, str, str]:
+    """Draws (numbers, question in words, answer) of a split.
+
+    A pair of operands is held out as in `sums`, a single number by itself, whatever is asked about it.
+    """
+    if rng.random() < 0.5:
+        pair = draw(rng, split, "sum", lambda r: (int(r.integers(1, 50)), int(r.integers(1, 50))), pair_key)
+        return pair_key(pair), *_about_pair(rng, *pair)
+    number = draw(rng, split, "number", lambda r: int(r.integers(1, 999)))
+    if rng.random() < 0.5:
         return str(number), f"what number comes after {number_words(number)}", str(number + 1)
     return str(number), f"write the number {number_words(number)}", str(number)
+
+
+def _about_pair(rng: np.random.Generator, first: int, second: int) -> tuple[str, str]:
+    """Returns (question, answer)."""
+    if rng.random() < 0.5:
+        ask = pick(rng, ("what is {} plus {}", "how much is {} plus {}", "add {} and {}"))
+        return ask.format(number_words(first), number_words(second)), str(first + second)
+    less, large = min(first, second), max(first, second)
+    ask = pick(rng, ("what is {} minus {}", "how much is {} minus {}"))
+    return ask.format(number_words(large), number_words(less)), str(large - less)
