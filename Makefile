@@ -15,7 +15,7 @@ TORCH_INDEX ?=
 PYTEST_ARGS ?=
 NANO_DIR ?= runs/nano
 # Two cores get two hours in all, the measuring included; the steps are fitted to the time.
-NANO_ARGS ?= --minutes 100
+NANO_ARGS ?= --minutes 108
 
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \

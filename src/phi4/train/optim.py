@@ -1,15 +1,17 @@
 """The optimiser: Muon for matrices, AdamW for everything else, both able to skip a step on the device.
 
 Which one a parameter gets is decided by its shape and owner (`split_parameters`): matrices of linear
-maps and 1x1 convolutions go to Muon; embeddings, norms, biases, other convolutions and training
-heads to AdamW. `Optimizer.step` takes the guard's verdict as a device tensor, so a bad step leaves
-parameters and moments untouched without the host ever waiting. State goes in and out as named
-tensors for `state.py`.
+maps and 1x1 convolutions go to Muon; embeddings, norms, biases, other convolutions, training heads and
+LoRA factors to AdamW. The last have a rate of their own: Muon moves the thin factors of a LoRA as far as
+whole matrices, in few directions, which shakes their product. `Optimizer.step` takes the guard's verdict
+as a device tensor, so a bad step leaves parameters and moments untouched without the host ever waiting.
+State goes in and out as named tensors for `state.py`.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -22,6 +24,7 @@ from phi4.train.settings import OptimSettings, Stage
 # whose slope at zero is largest while singular values still end near one.
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 _MIN_MUON_SIDE = 8
+_LORA = re.compile(r"\.lora_[AB]\.")
 
 
 def learning_rate_factor(stage: Stage, step: int, total: int | None) -> float:
@@ -49,7 +52,7 @@ def _is_matrix(parameter: nn.Parameter) -> bool:
 def split_parameters(
     model: nn.Module, names: Iterable[str], heads: str = "heads."
 ) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:
-    """(Muon's, AdamW's) parameters among `names`; embeddings and modules under `heads` are AdamW's."""
+    """(Muon's, AdamW's) parameters among `names`; embeddings, LoRA and modules under `heads` are AdamW's."""
     tables = {
         f"{prefix}.{leaf}" if prefix else leaf
         for prefix, module in model.named_modules()
@@ -60,7 +63,8 @@ def split_parameters(
     muon: dict[str, nn.Parameter] = {}
     adamw: dict[str, nn.Parameter] = {}
     for name in names:
-        ours = _is_matrix(parameters[name]) and name not in tables and not name.startswith(heads)
+        special = name in tables or name.startswith(heads) or _LORA.search(name)
+        ours = _is_matrix(parameters[name]) and not special
         (muon if ours else adamw)[name] = parameters[name]
     return muon, adamw
 
@@ -154,11 +158,13 @@ class Optimizer:
             muon, adamw = {}, {**muon, **adamw}
         self.muon = Muon(muon, settings.momentum, settings.weight_decay, muon_dtype)
         self.names = {id(p): name for name, p in adamw.items()}
-        matrices = [p for p in adamw.values() if p.ndim >= 2]
+        lora = [p for name, p in adamw.items() if _LORA.search(name)]
+        matrices = [p for name, p in adamw.items() if p.ndim >= 2 and not _LORA.search(name)]
         vectors = [p for p in adamw.values() if p.ndim < 2]
         groups = [
-            {"params": matrices, "weight_decay": settings.weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
+            {"params": matrices, "weight_decay": settings.weight_decay, "peak": settings.lr},
+            {"params": vectors, "weight_decay": 0.0, "peak": settings.lr},
+            {"params": lora, "weight_decay": 0.0, "peak": settings.lora_lr},
         ]
         groups = [group for group in groups if group["params"]]
         self.adamw = (
@@ -191,7 +197,7 @@ class Optimizer:
             torch._foreach_mul_(grads, torch.clamp(self.settings.clip_norm / (norm + 1e-6), max=1.0))
         if self.adamw is not None:
             for group in self.adamw.param_groups:
-                group["lr"] = self.settings.lr * factor
+                group["lr"] = group["peak"] * factor
             # Fused AdamW leaves parameters, moments and step counts alone where found_inf is 1.
             self.adamw.found_inf = (~keep).float()  # type: ignore[attr-defined]
             self.adamw.step()

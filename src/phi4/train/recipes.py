@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from phi4.train.settings import OptimSettings, Recipe, Stage, TaskShare
 
@@ -30,59 +31,63 @@ def _text() -> Stage:
         TaskShare("command", 1.5),
         TaskShare("chat", 0.4),
     )
-    return Stage("text", tasks, share=0.12, warmup_steps=100, decay="none")
+    return Stage("text", tasks, share=0.11, warmup_steps=100, decay="none")
 
 
 def _encoders() -> Stage:
     """Encoders learn from losses of their own, several times cheaper than through the decoder."""
     tasks = (
         TaskShare("speech_transcribe", 5.0, "ctc", difficulty=0.7),
-        TaskShare("page", 3.5, "glyphs", difficulty=0.7),
-        TaskShare("read_text", 1.0, "glyphs", difficulty=0.7),
+        TaskShare("page", 3.0, "glyphs", difficulty=0.7),
+        TaskShare("read_text", 1.5, "glyphs", difficulty=0.7),
         TaskShare("chart_qa", 1.0, "glyphs"),
         TaskShare("text", 0.7, "pretrain", rows=32),
-        TaskShare("sums", 0.5),
+        TaskShare("sums", 0.4),
         TaskShare("command", 0.6),
     )
-    return Stage("encoders", tasks, share=0.34, warmup_steps=20, decay="none")
+    return Stage("encoders", tasks, share=0.41, decay_fraction=0.4, final_lr=0.05)
 
 
 def _joint() -> Stage:
-    """Every task; the media of a row decide its adapter and projector, all parts are trained."""
+    """Every task; the media of a row decide its adapter and projector, all parts are trained.
+
+    A step mixes two tasks at half the rate: alternating whole steps of one task each at the full rate undid
+    what the stages before had learnt.
+    """
     tasks = (
-        TaskShare("speech_transcribe", 3.5, ctc_weight=0.3),
-        TaskShare("speech_qa", 1.0, ctc_weight=0.3),
-        TaskShare("spoken_command", 0.8, ctc_weight=0.3),
-        TaskShare("read_text", 4.0, glyph_weight=0.2),
-        TaskShare("page", 0.8, "glyphs"),
-        TaskShare("chart_qa", 1.5, glyph_weight=0.2),
-        TaskShare("spoken_chart_qa", 2.0, ctc_weight=0.3, glyph_weight=0.2),
-        TaskShare("command", 1.0),
-        TaskShare("sums", 1.0),
-        TaskShare("chat", 0.3),
-        TaskShare("text", 0.4, "pretrain", rows=32),
+        TaskShare("speech_transcribe", 3.5, rows=32, ctc_weight=1.0),
+        TaskShare("speech_qa", 1.0, rows=32, ctc_weight=1.0),
+        TaskShare("spoken_command", 0.9, rows=32, ctc_weight=1.0),
+        TaskShare("read_text", 4.0, rows=32, glyph_weight=1.0),
+        TaskShare("page", 0.8, "glyphs", rows=32),
+        TaskShare("chart_qa", 1.7, rows=32, glyph_weight=1.0),
+        TaskShare("spoken_chart_qa", 2.3, rows=32, ctc_weight=1.0, glyph_weight=1.0),
+        TaskShare("command", 1.0, rows=32),
+        TaskShare("sums", 0.8, rows=32),
+        TaskShare("chat", 0.3, rows=32),
+        TaskShare("text", 0.4, "pretrain", rows=16),
     )
-    return Stage("joint", tasks, share=0.54, warmup_steps=20)
+    return Stage("joint", tasks, share=0.48, decay_fraction=0.7, lr_scale=0.5, accumulate=2)
 
 
 def nano(device: str = "cpu") -> Recipe:
-    """phi4-nano: text, then encoders aligned to it, then all tasks with the rate decaying over the last 40%.
+    """phi4-nano: text, then encoders aligned to it, then all tasks together.
 
     Args:
         device: "cuda" takes larger batches and shows each generated sample once more than "cpu" does,
             because there the generators, not the network, set the pace.
     """
     gpu = device.startswith("cuda")
+    stages = (_text(), _encoders(), _joint())
     return Recipe(
         name="nano",
         model="nano",
-        stages=(_text(), _encoders(), _joint()),
+        stages=tuple(replace(stage, accumulate=4 * stage.accumulate) for stage in stages) if gpu else stages,
         micro_batch=64,
-        accumulate=4 if gpu else 1,
         replay=4 if gpu else 3,
         attention="" if gpu else "eager",
         steps=12_000 if gpu else 6_000,
-        optim=OptimSettings(lr=3e-3, muon_lr=1e-2),
+        optim=OptimSettings(lr=3e-3, muon_lr=1e-2, lora_lr=1e-3),
     )
 
 

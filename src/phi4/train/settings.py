@@ -57,6 +57,7 @@ class Stage:
         decay_fraction: Last part of the stage over which the rate falls to `final_lr`.
         final_lr: Learning rate at the end as a fraction of the peak.
         lr_scale: Factor on every learning rate of the recipe during this stage.
+        accumulate: Micro-batches per optimiser step, each of a task of its own; at least 1.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Stage:
     decay_fraction: float = 0.4
     final_lr: float = 0.02
     lr_scale: float = 1.0
+    accumulate: int = 1
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class OptimSettings:
     Attributes:
         lr: AdamW's peak rate (embeddings, norms, biases, convolutions, heads).
         muon_lr: Muon's peak rate (matrices); 0 gives every parameter to AdamW.
+        lora_lr: AdamW's peak rate of LoRA factors.
         betas: AdamW's averages; 0.95 as second value because batches differ by task.
         eps: AdamW's denominator floor.
         weight_decay: Decoupled decay of matrices, multiplied by the rate; vectors get none.
@@ -86,6 +89,7 @@ class OptimSettings:
 
     lr: float = 3e-3
     muon_lr: float = 1e-2
+    lora_lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = 1e-8
     weight_decay: float = 0.01
@@ -126,7 +130,6 @@ class Recipe:
         stages: Run in order.
         seed: Root of every random choice.
         micro_batch: Rows of one forward pass.
-        accumulate: Micro-batches per optimiser step.
         replay: How often each generated batch is seen; 1 = always fresh data.
         replay_delay: Fresh batches between two uses of one batch.
         precision: "bf16" = fp32 weights under bf16 autocast.
@@ -148,7 +151,6 @@ class Recipe:
     stages: tuple[Stage, ...]
     seed: int = 1
     micro_batch: int = 32
-    accumulate: int = 1
     replay: int = 1
     replay_delay: int = 64
     precision: Precision = "bf16"
@@ -162,13 +164,15 @@ class Recipe:
     guard: GuardSettings = field(default_factory=GuardSettings)
 
     def __post_init__(self) -> None:
-        for name in ("micro_batch", "accumulate", "replay", "replay_delay", "steps", "log_every", "keep"):
+        for name in ("micro_batch", "replay", "replay_delay", "steps", "log_every", "keep"):
             if getattr(self, name) < 1:
                 raise TrainingError(
                     f"recipe {self.name!r}: {name} is {getattr(self, name)}, must be at least 1"
                 )
         if not self.stages or any(not stage.tasks for stage in self.stages):
             raise TrainingError(f"recipe {self.name!r} needs at least one stage, each with at least one task")
+        if any(stage.accumulate < 1 for stage in self.stages):
+            raise TrainingError(f"recipe {self.name!r}: accumulate of a stage must be at least 1")
         if any(task.weight <= 0 for stage in self.stages for task in stage.tasks):
             raise TrainingError(f"recipe {self.name!r}: task weights must be positive")
 

@@ -169,7 +169,7 @@ class Trainer:
         if self._resumed_guard is not None and self._step:
             self._guard.load_state(self._resumed_guard)
         self._clock.start_stage(self._clock.stage_before_s if self._step else 0.0)
-        feed = self._feeds(self._stage, self._step * self.recipe.accumulate)
+        feed = self._feeds(self._stage, self._step * stage.accumulate)
         ahead = Ahead(self._tensors(feed), depth=2)
         try:
             self._loop(cast("Iterator[tuple[BatchSpec, TrainBatch]]", ahead))
@@ -205,19 +205,19 @@ class Trainer:
         return total is not None and self._step >= total
 
     def _one_step(self, batches: Iterator[tuple[BatchSpec, TrainBatch]]) -> None:
-        recipe, stage = self.recipe, self.recipe.stages[self._stage]
+        stage = self.recipe.stages[self._stage]
         self._optimizer.zero_grad()
         losses, row = [], 0
-        for micro in range(recipe.accumulate):
+        for micro in range(stage.accumulate):
             waited = time.monotonic()
             spec, batch = next(batches)
             self._window.waited_s += time.monotonic() - waited
             batch = batch.to(self.device)
             with self._autocast():
                 outcome = outcome_of(spec.task, self.trainee, batch)
-            torch.autograd.backward(outcome.loss / recipe.accumulate)
+            torch.autograd.backward(outcome.loss / stage.accumulate)
             task = stage.tasks.index(spec.task)
-            row = task if micro == 0 and recipe.accumulate == 1 else 0
+            row = task if micro == 0 and stage.accumulate == 1 else 0
             losses.append(outcome.loss.detach())
             self._window.add(task, outcome.loss, outcome.metrics, batch)
             self._rows += batch.num_rows

@@ -45,6 +45,23 @@ def test_matrices_go_to_muon_and_the_rest_to_adamw() -> None:
     assert "table.weight" in adamw and "deep.weight" in adamw and "heads.blank.weight" in adamw
 
 
+def test_lora_factors_have_an_adamw_rate_of_their_own() -> None:
+    model = nn.Module()
+    model.qkv = nn.Module()
+    model.qkv.lora_A = nn.ModuleDict({"vision": nn.Linear(12, 8, bias=False)})
+    model.qkv.base = nn.Linear(12, 16, bias=False)
+    model.norm = nn.LayerNorm(12)
+    fill_gradients(model)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    settings = OptimSettings(lr=0.1, lora_lr=0.01, weight_decay=0.0, clip_norm=0.0)
+    optimizer = Optimizer(model, everything(model), settings)
+    assert set(optimizer.muon.parameters) == {"qkv.base.weight"}
+    optimizer.step(1.0, optimizer.gradient_norm(), torch.tensor(True))
+    moved = {name: float((p.detach() - before[name]).abs().mean()) for name, p in model.named_parameters()}
+    assert moved["qkv.lora_A.vision.weight"] == pytest.approx(0.01, rel=1e-3)
+    assert moved["norm.weight"] == pytest.approx(0.1, rel=1e-3)
+
+
 def test_orthogonalize_brings_singular_values_near_one_and_keeps_directions() -> None:
     generator = torch.Generator().manual_seed(0)
     matrices = torch.randn(3, 24, 12, generator=generator) * 100

@@ -78,8 +78,9 @@ def test_loss_falls_on_every_task(tmp_path: Path) -> None:
 def test_run_stopped_and_resumed_equals_one_that_was_not(
     tmp_path: Path, stop: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    two = (replace(RECIPE.stages[0], share=1.0), replace(RECIPE.stages[0], name="second", share=2.0))
-    recipe = replace(RECIPE, stages=two, accumulate=2, replay=2, replay_delay=3)
+    first = replace(RECIPE.stages[0], share=1.0, accumulate=2)
+    two = (first, replace(first, name="second", share=2.0, accumulate=3))
+    recipe = replace(RECIPE, stages=two, replay=2, replay_delay=3)
     straight = trainer(tmp_path / "straight", recipe)
     straight.run()
     stopped = trainer(tmp_path / "stopped", recipe)
