@@ -27,6 +27,7 @@ def test_recipe_survives_json(name: str, device: str) -> None:
         ({"stages": ()}, "stage"),
         ({"stages": (Stage("s", ()),)}, "task"),
         ({"stages": (Stage("s", (TaskShare("t", 0.0),)),)}, "weights"),
+        ({"stages": (Stage("s", (TaskShare("t"),), accumulate=0),)}, "accumulate"),
     ],
 )
 def test_impossible_recipe_is_refused_by_name(change: dict[str, object], named: str) -> None:
