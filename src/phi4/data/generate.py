@@ -18,6 +18,7 @@ from phi4.data.world.pages import page
 from phi4.data.world.read_text import read_text
 from phi4.data.world.spoken import speech_qa, speech_transcribe
 from phi4.data.world.sums import sums
+from phi4.data.world.typed import number_qa, table_qa
 from phi4.errors import InvalidRequest
 
 Generator = Callable[[Split, int, int, float], Record]
@@ -31,6 +32,8 @@ TASKS: dict[str, Generator] = {
     "command": command,
     "spoken_command": spoken_command,
     "sums": sums,
+    "table_qa": table_qa,
+    "number_qa": number_qa,
     "text": text,
     "chat": chat,
 }
@@ -45,8 +48,8 @@ def generate(task: str, split: str, index: int, *, seed: int = 0, difficulty: fl
         split: "train", "test" or "examples".
         index: Position, from 0.
         seed: Seed of the whole data set; held-out content stays held out for every seed.
-        difficulty: 0 to 1, for a curriculum; evaluation uses 1. Ignored by speech_qa, command,
-            spoken_command, text and chat.
+        difficulty: 0 to 1, for a curriculum; evaluation uses 1. Ignored by speech_qa, number_qa,
+            command, spoken_command, text and chat.
 
     Raises:
         InvalidRequest: An unknown task or split, a negative index, or a difficulty outside [0, 1].

@@ -61,6 +61,8 @@ KINDS = {
     "speech_qa": Kind("answers a spoken question", exact_answer),
     "chart_qa": Kind("answers a question about a chart", exact_answer),
     "spoken_chart_qa": Kind("answers a spoken question about a chart", exact_answer),
+    "table_qa": Kind("answers a question about a table", exact_answer),
+    "number_qa": Kind("answers a question about numbers in words", exact_answer),
     "command": Kind("turns a household command into a tool call", exact_tool_calls),
     "spoken_command": Kind("turns a spoken household command into a tool call", exact_tool_calls),
     "sums": Kind("works out a sum, step by step", exact_sum),

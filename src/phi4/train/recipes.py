@@ -27,11 +27,13 @@ def _text() -> Stage:
     """The decoder alone: copying, counting, calling, carrying; media are aligned to what it learns here."""
     tasks = (
         TaskShare("text", 2.0, "pretrain", rows=32),
-        TaskShare("sums", 1.5),
-        TaskShare("command", 1.5),
-        TaskShare("chat", 0.4),
+        TaskShare("table_qa", 2.5, rows=32),
+        TaskShare("number_qa", 1.0),
+        TaskShare("sums", 1.2),
+        TaskShare("command", 1.2, rows=32),
+        TaskShare("chat", 0.3),
     )
-    return Stage("text", tasks, share=0.11, warmup_steps=100, decay="none")
+    return Stage("text", tasks, share=0.2, warmup_steps=100, decay="none")
 
 
 def _encoders() -> Stage:
@@ -39,13 +41,15 @@ def _encoders() -> Stage:
     tasks = (
         TaskShare("speech_transcribe", 5.0, "ctc", difficulty=0.7),
         TaskShare("page", 3.0, "glyphs", difficulty=0.7),
-        TaskShare("read_text", 1.5, "glyphs", difficulty=0.7),
-        TaskShare("chart_qa", 1.0, "glyphs"),
-        TaskShare("text", 0.7, "pretrain", rows=32),
-        TaskShare("sums", 0.4),
-        TaskShare("command", 0.6),
+        TaskShare("read_text", 1.8, "glyphs", difficulty=0.7),
+        TaskShare("chart_qa", 0.8, "glyphs"),
+        TaskShare("text", 0.5, "pretrain", rows=32),
+        TaskShare("table_qa", 1.0, rows=32),
+        TaskShare("number_qa", 0.4),
+        TaskShare("sums", 0.3),
+        TaskShare("command", 0.5, rows=32),
     )
-    return Stage("encoders", tasks, share=0.41, decay_fraction=0.4, final_lr=0.05)
+    return Stage("encoders", tasks, share=0.37, decay_fraction=0.4, final_lr=0.05)
 
 
 def _joint() -> Stage:
@@ -62,12 +66,14 @@ def _joint() -> Stage:
         TaskShare("page", 0.8, "glyphs", rows=32),
         TaskShare("chart_qa", 1.7, rows=32, glyph_weight=1.0),
         TaskShare("spoken_chart_qa", 2.3, rows=32, ctc_weight=1.0, glyph_weight=1.0),
-        TaskShare("command", 1.0, rows=32),
-        TaskShare("sums", 0.8, rows=32),
+        TaskShare("table_qa", 0.6, rows=32),
+        TaskShare("number_qa", 0.3, rows=32),
+        TaskShare("command", 0.8, rows=32),
+        TaskShare("sums", 0.7, rows=32),
         TaskShare("chat", 0.3, rows=32),
         TaskShare("text", 0.4, "pretrain", rows=16),
     )
-    return Stage("joint", tasks, share=0.48, decay_fraction=0.7, lr_scale=0.5, accumulate=2)
+    return Stage("joint", tasks, share=0.43, decay_fraction=0.7, lr_scale=0.5, accumulate=2)
 
 
 def nano(device: str = "cpu") -> Recipe:

@@ -56,15 +56,11 @@ def asked_numbers(question: str) -> tuple[tuple[int, ...], int]:
 
 
 def table_in(document: str) -> Table:
-    """A document of the kind "table": three columns, or a line for each bar, then questions."""
+    """A document of the kind "table": a line for each bar, then questions and answers in turn."""
     lines = document.splitlines()
-    bars = [line.split() for line in lines if re.fullmatch(r"\d+ [a-z]+ [a-z]+", line)]
-    if bars:
-        values, labels, colours = zip(*bars, strict=True)
-        rest = lines[len(bars) :]
-    else:
-        values, labels, colours = (tuple(line.split()) for line in lines[:3])
-        rest = lines[3:]
+    bars = [line.split() for line in lines if re.fullmatch(r"[a-z]+ [a-z]+ \d+", line)]
+    labels, colours, values = zip(*bars, strict=True)
+    rest = lines[len(bars) :]
     asked = tuple(zip(rest[::2], rest[1::2], strict=True))
     return Table(labels, tuple(int(value) for value in values), colours, asked)
 

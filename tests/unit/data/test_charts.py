@@ -11,15 +11,21 @@ import numpy as np
 import pytest
 
 from phi4.data import Record, generate
-from phi4.data.world.charts import COLOURS, MIN_BAR_PX
+from phi4.data.world.charts import COLOURS, EDGE_PX, HEIGHT_PX, MIN_BAR_PX, WIDTH_PX
 from phi4.types import TextPart
 
 CHARTS = [generate("chart_qa", split, i) for split in ("train", "test") for i in range(250)]
 
 
 def question_of(record: Record) -> str:
-    (text,) = (p.text for p in record.messages[0].parts if isinstance(p, TextPart))
+    (text,) = (p.text for p in record.messages[-1].parts if isinstance(p, TextPart))
     return text
+
+
+def turns_of(record: Record) -> list[tuple[str, str]]:
+    """Every question of a conversation with its answer; lines above the first question are cut off."""
+    said = ["".join(p.text for p in m.parts if isinstance(p, TextPart)) for m in record.conversation]
+    return [(q.splitlines()[-1], a) for q, a in zip(said[::2], said[1::2], strict=True)]
 
 
 def answer_by_reading(question: str, labels: list[str], values: list[int], colours: list[str]) -> str:
@@ -70,17 +76,29 @@ def test_knowing_the_question_does_not_help_to_guess() -> None:
 def test_bars_are_painted_in_their_colour_up_to_their_value() -> None:
     for record in CHARTS[:60]:
         picture = record.media[0].source.astype(int)
-        values = record.metadata["values"]
-        heights = {}
-        for number, colour in enumerate(record.metadata["colours"]):
-            column = picture[:, round(8 + 210 / len(values) * (number + 0.5)) - 6]
-            painted = np.abs(column - np.array(COLOURS[colour])).max(axis=1) < 40
-            # The longest run, since ink of a dark bar's own text may lie in the same column.
+        values, made = record.metadata["values"], record.metadata
+        slot = (HEIGHT_PX - 2 * EDGE_PX) / len(values)
+        widths = {}
+        for number, colour in enumerate(made["colours"]):
+            row = picture[round(EDGE_PX + slot * (number + 0.5)) - round(slot * 0.2)]
+            painted = np.abs(row - np.array(COLOURS[colour])).max(axis=1) < 40
+            # The longest run, since ink of a dark bar's own text may lie in the same row.
             runs = "".join("x" if p else " " for p in painted).split()
-            heights[values[number]] = max(map(len, runs), default=0)
-        scale = heights[max(values)] / max(values)
-        for value, height in heights.items():
-            assert height == pytest.approx(max(MIN_BAR_PX, value * scale), abs=4), record.metadata
+            widths[values[number]] = max(map(len, runs), default=0)
+        scale = widths[max(values)] / max(values)
+        for value, width in widths.items():
+            assert width == pytest.approx(max(MIN_BAR_PX, value * scale), abs=4), made
+
+
+def test_a_label_its_bar_and_its_value_stand_in_one_line() -> None:
+    """What reads a picture line by line meets the value of a label before the next label."""
+    for record in CHARTS[:60]:
+        made = record.metadata
+        rows: dict[float, list[tuple[float, str]]] = {}
+        for character, x, y in made["glyphs"]:
+            rows.setdefault(y, []).append((x, character))
+        read = ["".join(c for _, c in sorted(row)) for _, row in sorted(rows.items())]
+        assert read == [f"{label}{v}" for label, v in zip(made["labels"], made["values"], strict=True)]
 
 
 def test_characters_of_labels_and_values_are_located() -> None:
@@ -88,7 +106,7 @@ def test_characters_of_labels_and_values_are_located() -> None:
         made = record.metadata
         spelled = "".join(sorted(g[0] for g in made["glyphs"]))
         assert spelled == "".join(sorted("".join(made["labels"]) + "".join(map(str, made["values"]))))
-        assert all(0 < x < 224 and 0 < y < 224 for _, x, y in made["glyphs"])
+        assert all(0 < x < WIDTH_PX and 0 < y < HEIGHT_PX for _, x, y in made["glyphs"])
 
 
 def test_a_spoken_question_has_no_text_and_says_what_is_asked() -> None:
@@ -98,6 +116,30 @@ def test_a_spoken_question_has_no_text_and_says_what_is_asked() -> None:
         assert not any(isinstance(p, TextPart) for m in record.messages for p in m.parts)
         expected = answer_by_reading(made["spoken"], made["labels"], made["values"], made["colours"])
         assert record.answers == (expected,)
+
+
+@pytest.mark.parametrize(("task", "count"), [("chart_qa", 4), ("table_qa", 8)])
+def test_training_asks_several_questions_about_one_chart_and_the_test_one(task: str, count: int) -> None:
+    for split, turns in (("train", count), ("test", 1)):
+        for record in (generate(task, split, i) for i in range(60)):
+            made = record.metadata
+            asked = turns_of(record)
+            assert len(asked) == turns and asked[-1][1] == record.answers[0]
+            for question, answer in asked:
+                right = answer_by_reading(question, made["labels"], made["values"], made["colours"])
+                assert answer == right, question
+
+
+def test_a_typed_table_says_what_the_picture_would_show(read_table: Callable[[str], Any]) -> None:
+    for index in range(40):
+        record = generate("table_qa", "test", index)
+        made, prompt = record.metadata, "".join(p.text for p in record.messages[0].parts)  # type: ignore[union-attr]
+        table = read_table(f"{prompt}\n{record.answers[0]}")
+        assert [list(c) for c in (table.labels, table.values, table.colours)] == [
+            made["labels"],
+            made["values"],
+            made["colours"],
+        ]
 
 
 def test_answers_below_a_table_in_words_follow_from_it(read_table: Callable[[str], Any]) -> None:

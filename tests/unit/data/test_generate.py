@@ -17,7 +17,7 @@ from phi4.errors import InvalidRequest
 from phi4.types import AudioPart, ImagePart, TextPart
 
 INDICES = (0, 7, 1 << 40)
-ONE_LEVEL = ("speech_qa", "command", "spoken_command", "text", "chat")
+ONE_LEVEL = ("speech_qa", "number_qa", "command", "spoken_command", "text", "chat")
 
 
 def digest(record: Record) -> str:
@@ -96,15 +96,15 @@ def test_easy_speech_has_many_recordings_of_one_or_two_words() -> None:
     assert {record.metadata["kind"] for record in hard} == {"sentence", "salad"}
 
 
-@pytest.mark.parametrize("task", ["chart_qa", "spoken_chart_qa"])
-def test_easy_charts_have_two_bars_and_hard_ones_up_to_five(task: str) -> None:
+@pytest.mark.parametrize("task", ["chart_qa", "spoken_chart_qa", "table_qa"])
+def test_easy_charts_have_two_bars_and_hard_ones_up_to_four(task: str) -> None:
     bars = {
         difficulty: {
             len(generate(task, "train", i, difficulty=difficulty).metadata["labels"]) for i in range(30)
         }
         for difficulty in (0.0, 1.0)
     }
-    assert bars == {0.0: {2}, 1.0: {2, 3, 4, 5}}
+    assert bars == {0.0: {2}, 1.0: {2, 3, 4}}
 
 
 def test_easy_pages_say_the_same_without_noise() -> None:
@@ -125,7 +125,7 @@ def test_easy_sums_have_two_digits_at_most_and_hard_ones_three() -> None:
 def test_media_are_arrays_of_the_agreed_kind() -> None:
     picture, sound = generate("spoken_chart_qa", "test", 0).media
     assert isinstance(picture, ImagePart) and isinstance(sound, AudioPart)
-    assert picture.source.shape == (224, 224, 3) and picture.source.dtype == np.uint8
+    assert picture.source.shape == (112, 224, 3) and picture.source.dtype == np.uint8
     assert sound.source.ndim == 1 and sound.source.dtype == np.float32
     assert np.abs(sound.source).max() <= 1.0
 

@@ -41,6 +41,7 @@ CONTENT = {
     "read_text": ("read_text", lambda r: r.answers[0]),
     "chart_qa": ("chart", chart_key),
     "spoken_chart_qa": ("chart", chart_key),
+    "table_qa": ("chart", chart_key),
     "sums": ("sum", lambda r: pair_key((r.metadata["first"], r.metadata["second"]))),
     "text": ("document", lambda r: r.document),
 }
@@ -71,10 +72,12 @@ def documents(split: str, *kinds: str) -> list[str]:
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_spoken_questions_ask_about_pairs_and_numbers_of_their_split(
+def test_spoken_and_typed_questions_ask_about_pairs_and_numbers_of_their_split(
     split: str, read_question: Reader
 ) -> None:
-    asked = [generate("speech_qa", split, i).metadata for i in range(60)]
+    spoken = [generate("speech_qa", split, i).metadata for i in range(60)]
+    printed = [generate("number_qa", split, i) for i in range(60)]
+    asked = spoken + [r.metadata | {"spoken": typed(r)} for r in printed]
     assert {len(made["numbers"].split()) for made in asked} == {1, 2}
     for made in asked:
         said, _ = read_question(made["spoken"])

@@ -1,5 +1,7 @@
 """Bar charts with short labels and printed values, and questions about them, typed or spoken.
 
+Bars lie, so that a label, its bar and its value stand in one line and are read one after the other.
+
 Labels, colours and values are drawn independently, so nothing can be guessed without looking; most
 questions have dozens of possible answers. Every answer is printed in the picture or counted from it.
 """
@@ -17,11 +19,13 @@ from phi4.data.records import Record, Split, assistant, listed, stream, user
 from phi4.data.render import NOISE, Glyph, Pixels, contrast, glyph_centres
 from phi4.data.splits import draw, pick
 from phi4.data.world.spoken import speak
-from phi4.types import AudioPart, ImagePart, TextPart
+from phi4.types import AudioPart, ImagePart, Message, Part
 
-SIDE_PX = 224
+WIDTH_PX, HEIGHT_PX = 224, 112
+EDGE_PX = 4
+LABEL_PX = 56
 MIN_BAR_PX = 8
-GAP_PX = 6
+MOST_BARS = 4
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (214, 40, 40),
     "blue": (38, 84, 214),
@@ -76,7 +80,7 @@ CHART_FACES: dict[Split, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Chart:
-    """The facts a picture shows: label, value and colour of each bar, left to right."""
+    """The facts a picture shows: label, value and colour of each bar, from top to bottom."""
 
     labels: tuple[str, ...]
     values: tuple[int, ...]
@@ -87,8 +91,13 @@ class Chart:
         """Canonical form; decides the split."""
         return " ".join(f"{label}:{value}" for label, value in zip(self.labels, self.values, strict=True))
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The same as plain lists, for a record's metadata."""
+        return {"labels": list(self.labels), "values": list(self.values), "colours": list(self.colours)}
 
-def draw_chart(rng: np.random.Generator, most: int = 5) -> Chart:
+
+def draw_chart(rng: np.random.Generator, most: int = MOST_BARS) -> Chart:
     """Draws 2 to `most` bars: labels, values from 1 to 99 and colours all different."""
     count = int(rng.integers(2, most + 1))
     labels = rng.choice(len(LABELS), count, replace=False)
@@ -102,39 +111,38 @@ def draw_chart(rng: np.random.Generator, most: int = 5) -> Chart:
     )
 
 
+def most_bars(difficulty: float) -> int:
+    """Returns how many bars a chart may have: 2 at difficulty 0, `MOST_BARS` at 1."""
+    return 2 + round((MOST_BARS - 2) * difficulty)
+
+
 def chart_picture(
     chart: Chart, face: str, rng: np.random.Generator, noise: float = 1.0
 ) -> tuple[Pixels, list[Glyph]]:
-    """Returns `[224, 224, 3]` uint8, bars with values above and labels below, and its characters."""
+    """Returns `[112, 224, 3]` uint8, from top to bottom label, bar, value, and its characters."""
     tint = tuple(int(v) for v in rng.integers(225, 256, 3))
-    image = Image.new("RGB", (SIDE_PX, SIDE_PX), tint)
+    image = Image.new("RGB", (WIDTH_PX, HEIGHT_PX), tint)
     pen = ImageDraw.Draw(image)
-    left, right, base, top = (
-        8,
-        SIDE_PX - 6,
-        SIDE_PX - 34 - int(rng.integers(0, 6)),
-        30 + int(rng.integers(0, 8)),
-    )
-    slot = (right - left) / len(chart.labels)
-    width = min(slot * 0.72, 52.0) * float(rng.uniform(0.8, 1.0))
-    font = load_face(face, fitting_size(chart, face, slot))
+    slot = (HEIGHT_PX - 2 * EDGE_PX) / len(chart.labels)
+    font = load_face(face, fitting_size(face, slot))
     ink = (0, 0, 0) if rng.random() < 0.7 else (20, 30, 80)
-    scale = (base - top) / max(chart.values)
+    base = round(EDGE_PX + max(font.getlength(label) for label in chart.labels)) + int(rng.integers(4, 12))
+    longest = WIDTH_PX - base - round(font.getlength("00")) - 3 * EDGE_PX
+    scale = longest * float(rng.uniform(0.8, 1.0)) / max(chart.values)
+    thick = slot * float(rng.uniform(0.55, 0.85))
     glyphs: list[Glyph] = []
     for number, (label, value, colour) in enumerate(
         zip(chart.labels, chart.values, chart.colours, strict=True)
     ):
-        middle = left + slot * (number + 0.5)
-        head = base - max(MIN_BAR_PX, round(value * scale))
-        box = (round(middle - width / 2), head, round(middle + width / 2), base)
+        middle = EDGE_PX + slot * (number + 0.5)
+        end = base + max(MIN_BAR_PX, round(value * scale))
         edge = (60, 60, 60) if contrast(COLOURS[colour], (240, 240, 240)) < 1.7 else None
+        box = (base, round(middle - thick / 2), end, round(middle + thick / 2))
         pen.rectangle(box, fill=COLOURS[colour], outline=edge)
-        pen.text((middle, head - 3), str(value), ink, font, anchor="mb")
-        pen.text((middle, base + 6 + round(font.size * 0.8)), label, ink, font, anchor="ms")
-        for text, row in ((str(value), head - 3 - font.size * 0.36), (label, base + 6 + font.size * 0.5)):
-            glyphs += glyph_centres(text, middle - font.getlength(text) / 2, row, font)
-    pen.line((left - 4, base, right + 2, base), fill=ink, width=2)
-    pen.line((left - 4, top - 8, left - 4, base), fill=ink, width=2)
+        for text, left in ((label, base - 4 - font.getlength(label)), (str(value), end + 5.0)):
+            pen.text((left, middle), text, ink, font, anchor="lm")
+            glyphs += glyph_centres(text, left, middle, font)
+    pen.line((base - 1, 2, base - 1, HEIGHT_PX - 2), fill=ink, width=2)
     pixels = np.asarray(image, np.float32)
     pixels = pixels + rng.standard_normal(pixels.shape, dtype=np.float32) * np.float32(
         rng.uniform(0, 5) * noise
@@ -142,10 +150,11 @@ def chart_picture(
     return np.clip(pixels, 0, 255).astype(np.uint8), glyphs
 
 
-def fitting_size(chart: Chart, face: str, slot_px: float) -> int:
-    """Largest font size, 12 to 26, at which the widest label leaves a gap to its neighbour."""
-    for size in range(26, 12, -1):
-        if max(load_face(face, size).getlength(label) for label in chart.labels) <= slot_px - GAP_PX:
+def fitting_size(face: str, slot_px: float) -> int:
+    """Largest font size, 12 to 30, at which lines of `slot_px` stay apart and labels leave room for bars."""
+    for size in range(30, 12, -1):
+        font = load_face(face, size)
+        if sum(font.getmetrics()) <= slot_px + 2 and font.getlength("mug") <= LABEL_PX:
             return size
     return 12
 
@@ -174,37 +183,58 @@ def ask(chart: Chart, rng: np.random.Generator, split: Split) -> tuple[str, str,
     return kind, question, answer
 
 
+def conversation(
+    chart: Chart, rng: np.random.Generator, split: Split, turns: int, first: tuple[Part | str, ...]
+) -> tuple[str, tuple[Message, ...], str]:
+    """Asks about a chart once outside training, `turns` times in it: seeing it is the dear part of a row.
+
+    Args:
+        chart: What is asked about.
+        rng: Random stream.
+        split: Which wordings may be used.
+        turns: Questions in training.
+        first: What stands before the first question.
+
+    Returns:
+        Kind of the last question, the prompt up to it, its answer.
+    """
+    messages: list[Message] = []
+    for _ in range((turns if split == "train" else 1) - 1):
+        _, question, answer = ask(chart, rng, split)
+        messages += [user(*first, question), assistant(answer)]
+        first = ()
+    kind, question, answer = ask(chart, rng, split)
+    return kind, (*messages, user(*first, question)), answer
+
+
 def _scene(
     name: str, split: Split, seed: int, index: int, difficulty: float
-) -> tuple[np.random.Generator, Pixels, tuple[str, str], dict[str, Any]]:
+) -> tuple[np.random.Generator, Chart, Pixels, dict[str, Any]]:
     rng = stream(name, split, seed, index)
-    most = 2 + round(3 * difficulty)
+    most = most_bars(difficulty)
     chart = draw(rng, split, "chart", lambda r: draw_chart(r, most), lambda c: c.key)
     face = pick(rng, CHART_FACES[split])
     picture, glyphs = chart_picture(chart, face, rng, NOISE[split])
-    kind, question, answer = ask(chart, rng, split)
     facts = {
-        "kind": kind,
         "face": face,
-        "labels": list(chart.labels),
-        "values": list(chart.values),
-        "colours": list(chart.colours),
-        "texts": [text for pair in zip(chart.values, chart.labels, strict=True) for text in map(str, pair)],
+        "texts": [text for pair in zip(chart.labels, chart.values, strict=True) for text in map(str, pair)],
         "glyphs": glyphs,
     }
-    return rng, picture, (question, answer), facts
+    return rng, chart, picture, facts | chart.facts
 
 
 def chart_qa(split: Split, seed: int, index: int, difficulty: float = 1.0) -> Record:
-    """A bar chart with a typed question; the answer is one word or number."""
-    _, picture, (question, answer), facts = _scene("chart_qa", split, seed, index, difficulty)
-    prompt = user(ImagePart(picture), TextPart(question))
-    return Record("chart_qa", split, index, (prompt,), assistant(answer), (answer,), metadata=facts)
+    """A bar chart with a typed question; the answer is one word or number. In training, four questions."""
+    rng, chart, picture, facts = _scene("chart_qa", split, seed, index, difficulty)
+    kind, prompt, answer = conversation(chart, rng, split, 4, (ImagePart(picture),))
+    facts["kind"] = kind
+    return Record("chart_qa", split, index, prompt, assistant(answer), (answer,), metadata=facts)
 
 
 def spoken_chart_qa(split: Split, seed: int, index: int, difficulty: float = 1.0) -> Record:
     """A bar chart with a spoken question and no text at all: image, then audio."""
-    rng, picture, (question, answer), facts = _scene("spoken_chart_qa", split, seed, index, difficulty)
+    rng, chart, picture, facts = _scene("spoken_chart_qa", split, seed, index, difficulty)
+    facts["kind"], question, answer = ask(chart, rng, split)
     wave, made = speak(question.lower().rstrip("?"), rng, split)
     prompt = user(ImagePart(picture), AudioPart(wave))
     return Record(

@@ -19,6 +19,7 @@ from phi4.data.world.numbers import number_words
 from phi4.data.world.sentences import salad, sentence
 from phi4.data.world.spoken import draw_question
 from phi4.data.world.sums import pair_key
+from phi4.data.world.typed import table_lines
 from phi4.data.world.words import CONTENT_WORDS, POOLS
 from phi4.verify.sums import worked_lines
 
@@ -143,11 +144,9 @@ def _facts(rng: np.random.Generator, split: Split) -> str:
 
 
 def _table(rng: np.random.Generator, split: Split) -> str:
-    """A chart as words, in columns or in pairs, and questions about it; charts belong to a split."""
+    """A chart as words and questions about it; charts belong to a split."""
     chart = draw(rng, split, "chart", draw_chart, lambda c: c.key)
-    columns = (" ".join(map(str, chart.values)), " ".join(chart.labels), " ".join(chart.colours))
-    bars = (f"{v} {label} {c}" for v, label, c in zip(chart.values, chart.labels, chart.colours, strict=True))
-    lines = [*columns] if rng.random() < 0.6 else [*bars]
+    lines = [*table_lines(chart)]
     for _ in range(int(rng.integers(1, 4))):
         _, question, answer = ask(chart, rng, split)
         said = question if rng.random() < 0.5 else question.lower().rstrip("?")
