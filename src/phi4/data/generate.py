@@ -49,7 +49,7 @@ def generate(task: str, split: str, index: int, *, seed: int = 0, difficulty: fl
         index: Position, from 0.
         seed: Seed of the whole data set; held-out content stays held out for every seed.
         difficulty: 0 to 1, for a curriculum; evaluation uses 1. Ignored by speech_qa, number_qa,
-            command, spoken_command, text and chat.
+            command, spoken_command and chat.
 
     Raises:
         InvalidRequest: An unknown task or split, a negative index, or a difficulty outside [0, 1].

@@ -54,7 +54,7 @@ class BatchMaker:
     def __call__(self, index: int) -> Collated:
         """Generate and collate; fast for rising indices."""
         if self._numbers is None or index < self._next:
-            self._numbers, self._next = needed_batches(self._recipe, self._start), 0
+            self._numbers, self._next = needed_batches(self._recipe, self._stage, self._start), 0
         number = next(islice(self._numbers, index - self._next, None))
         self._next = index + 1
         spec = batch_spec(self._recipe, self._stage, number)
@@ -77,14 +77,14 @@ class Feed:
     ) -> None:
         self._recipe, self._stage, self._position = recipe, stage, start
         self._ring: dict[int, Collated] = {}
-        self._order = needed_batches(recipe, start)
+        self._order = needed_batches(recipe, stage, start)
         self._loader = Loader(BatchMaker(source, recipe, stage, start), workers=workers, prefetch=2)
 
     def __iter__(self) -> Iterator[tuple[BatchSpec, Collated]]:
         return self
 
     def __next__(self) -> tuple[BatchSpec, Collated]:
-        number = batch_number(self._recipe, self._position)
+        number = batch_number(self._recipe, self._stage, self._position)
         while number not in self._ring:
             self._ring[next(self._order)] = next(self._loader)
         arrays = self._ring[number]

@@ -2,8 +2,9 @@
 
 Positions count micro-batches from the start of a stage. Without replay, position m shows batch m.
 With replay K every batch is shown K times, `replay_delay` fresh batches apart, and a fresh batch is
-needed only at every K-th position. The task of a batch and its sample indices depend on the
-stage and the batch number alone. Nothing here keeps state.
+needed only at every K-th position. A task that is not replayed keeps its places in this order but gets
+new samples at each. The task of a batch and its sample indices depend on the stage and the batch number
+alone. Nothing here keeps state.
 """
 
 from __future__ import annotations
@@ -46,16 +47,46 @@ def task_of(stage: Stage, seed: int, stage_index: int, number: int) -> TaskShare
 
 
 def batch_spec(recipe: Recipe, stage_index: int, number: int) -> BatchSpec:
-    """What batch `number` of a stage holds. Stages draw from disjoint ranges of sample indices."""
-    stage = recipe.stages[stage_index]
-    task = task_of(stage, recipe.seed, stage_index, number)
+    """What a batch from `batch_number` holds. Stages draw from disjoint ranges of sample indices."""
+    place = number if number >= 0 else ~number
+    task = _task_at(recipe, stage_index, place) if number < 0 else _task(recipe, stage_index, number)
     rows = task.rows or recipe.micro_batch
-    first = (stage_index << 40) + number * rows
+    first = (stage_index << 40) + place * rows
     return BatchSpec(stage_index, number, task, tuple(range(first, first + rows)))
 
 
-def batch_number(recipe: Recipe, position: int) -> int:
-    """Which batch is shown at micro-batch `position` of a stage."""
+def batch_number(recipe: Recipe, stage_index: int, position: int) -> int:
+    """Which batch is shown at micro-batch `position` of a stage; below zero one that is shown only there."""
+    task = _task_at(recipe, stage_index, position)
+    return _replayed(recipe, position) if task.replay and recipe.replay > 1 else ~position
+
+
+def last_position(recipe: Recipe, number: int) -> int:
+    """The last position at which `batch_number` can give `number`; afterwards the batch may be dropped."""
+    if number < 0:
+        return ~number
+    turns = recipe.replay - 1
+    regular = (number + turns * recipe.replay_delay) * recipe.replay + turns
+    ring_filled = turns * recipe.replay_delay * recipe.replay + turns
+    return max(regular, ring_filled) if turns else number
+
+
+def needed_batches(recipe: Recipe, stage_index: int, start: int) -> Iterator[int]:
+    """Batch numbers in the order in which positions `start, start + 1, ...` first ask for them. Endless."""
+    seen: dict[int, int] = {}
+    position = start
+    while True:
+        number = batch_number(recipe, stage_index, position)
+        if number not in seen:
+            seen[number] = last_position(recipe, number)
+            yield number
+        position += 1
+        if len(seen) > 4 * recipe.replay * recipe.replay_delay + 1024:
+            seen = {known: last for known, last in seen.items() if last >= position}
+
+
+def _replayed(recipe: Recipe, position: int) -> int:
+    """The batch number whose turn it is at a position, if every task is replayed."""
     fresh, turn = divmod(position, recipe.replay)
     number = fresh - turn * recipe.replay_delay
     if number < 0:  # the ring is not full yet: spread the early repeats over what is there
@@ -63,23 +94,9 @@ def batch_number(recipe: Recipe, position: int) -> int:
     return number
 
 
-def last_position(recipe: Recipe, number: int) -> int:
-    """The last position at which `batch_number` can give `number`; afterwards the batch may be dropped."""
-    turns = recipe.replay - 1
-    regular = (number + turns * recipe.replay_delay) * recipe.replay + turns
-    ring_filled = turns * recipe.replay_delay * recipe.replay + turns
-    return max(regular, ring_filled) if turns else number
+def _task(recipe: Recipe, stage_index: int, number: int) -> TaskShare:
+    return task_of(recipe.stages[stage_index], recipe.seed, stage_index, number)
 
 
-def needed_batches(recipe: Recipe, start: int) -> Iterator[int]:
-    """Batch numbers in the order in which positions `start, start + 1, ...` first ask for them. Endless."""
-    seen: dict[int, int] = {}
-    position = start
-    while True:
-        number = batch_number(recipe, position)
-        if number not in seen:
-            seen[number] = last_position(recipe, number)
-            yield number
-        position += 1
-        if len(seen) > 4 * recipe.replay * recipe.replay_delay + 1024:
-            seen = {known: last for known, last in seen.items() if last >= position}
+def _task_at(recipe: Recipe, stage_index: int, position: int) -> TaskShare:
+    return _task(recipe, stage_index, _replayed(recipe, position))

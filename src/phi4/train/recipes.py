@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from phi4.train.settings import OptimSettings, Recipe, Stage, TaskShare
+from phi4.train.settings import Objective, OptimSettings, Recipe, Stage, TaskShare
 
 
 def smoke(device: str = "cpu") -> Recipe:
@@ -23,17 +23,30 @@ def smoke(device: str = "cpu") -> Recipe:
     )
 
 
-def _text() -> Stage:
-    """The decoder alone: copying, counting, calling, carrying; media are aligned to what it learns here."""
-    tasks = (
-        TaskShare("text", 2.0, "pretrain", rows=32),
-        TaskShare("table_qa", 2.5, rows=32),
-        TaskShare("number_qa", 1.0),
-        TaskShare("sums", 1.2),
-        TaskShare("command", 1.2, rows=32),
-        TaskShare("chat", 0.3),
+def _cheap(task: str, weight: float, rows: int, difficulty: float = 1.0) -> TaskShare:
+    """A task of text alone: small batches, so that steps are many, and every sample new."""
+    objective: Objective = "pretrain" if task == "text" else "sft"
+    return TaskShare(task, weight, objective, rows=rows, difficulty=difficulty, replay=False)
+
+
+def _copy() -> Stage:
+    """Saying again and looking up, in lists and pairs: what reading, calling and carrying are made of."""
+    return Stage(
+        "copy", (_cheap("text", 1.0, 8, 0.0),), share=0.06, warmup_steps=50, decay="none", lr_scale=0.6
     )
-    return Stage("text", tasks, share=0.2, warmup_steps=100, decay="none")
+
+
+def _text() -> Stage:
+    """The decoder alone, on all it will be asked in text; media are aligned to what it learns here."""
+    tasks = (
+        _cheap("text", 2.0, 8, 0.6),
+        _cheap("table_qa", 2.0, 16),
+        _cheap("number_qa", 1.0, 32),
+        _cheap("sums", 1.2, 16),
+        _cheap("command", 1.5, 16),
+        _cheap("chat", 0.3, 16),
+    )
+    return Stage("text", tasks, share=0.16, decay="none", lr_scale=0.6)
 
 
 def _encoders() -> Stage:
@@ -43,13 +56,13 @@ def _encoders() -> Stage:
         TaskShare("page", 3.0, "glyphs", difficulty=0.7),
         TaskShare("read_text", 1.8, "glyphs", difficulty=0.7),
         TaskShare("chart_qa", 0.8, "glyphs"),
-        TaskShare("text", 0.5, "pretrain", rows=32),
-        TaskShare("table_qa", 1.0, rows=32),
-        TaskShare("number_qa", 0.4),
-        TaskShare("sums", 0.3),
-        TaskShare("command", 0.5, rows=32),
+        _cheap("text", 0.5, 16, 0.6),
+        _cheap("table_qa", 0.8, 32),
+        _cheap("number_qa", 0.3, 32),
+        _cheap("sums", 0.3, 32),
+        _cheap("command", 0.5, 32),
     )
-    return Stage("encoders", tasks, share=0.37, decay_fraction=0.4, final_lr=0.05)
+    return Stage("encoders", tasks, share=0.36, decay_fraction=0.4, final_lr=0.05)
 
 
 def _joint() -> Stage:
@@ -66,25 +79,25 @@ def _joint() -> Stage:
         TaskShare("page", 0.8, "glyphs", rows=32),
         TaskShare("chart_qa", 1.7, rows=32, glyph_weight=1.0),
         TaskShare("spoken_chart_qa", 2.3, rows=32, ctc_weight=1.0, glyph_weight=1.0),
-        TaskShare("table_qa", 0.6, rows=32),
-        TaskShare("number_qa", 0.3, rows=32),
-        TaskShare("command", 0.8, rows=32),
-        TaskShare("sums", 0.7, rows=32),
-        TaskShare("chat", 0.3, rows=32),
-        TaskShare("text", 0.4, "pretrain", rows=16),
+        _cheap("table_qa", 0.6, 32),
+        _cheap("number_qa", 0.3, 32),
+        _cheap("command", 0.8, 32),
+        _cheap("sums", 0.7, 32),
+        _cheap("chat", 0.3, 32),
+        _cheap("text", 0.4, 16, 0.6),
     )
-    return Stage("joint", tasks, share=0.43, decay_fraction=0.7, lr_scale=0.5, accumulate=2)
+    return Stage("joint", tasks, share=0.42, decay_fraction=0.7, lr_scale=0.5, accumulate=2)
 
 
 def nano(device: str = "cpu") -> Recipe:
-    """phi4-nano: text, then encoders aligned to it, then all tasks together.
+    """phi4-nano: copying, text, encoders aligned to it, then all tasks together.
 
     Args:
         device: "cuda" takes larger batches and shows each generated sample once more than "cpu" does,
             because there the generators, not the network, set the pace.
     """
     gpu = device.startswith("cuda")
-    stages = (_text(), _encoders(), _joint())
+    stages = (_copy(), _text(), _encoders(), _joint())
     return Recipe(
         name="nano",
         model="nano",

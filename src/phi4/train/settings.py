@@ -32,6 +32,8 @@ class TaskShare:
         glyph_weight: Weight of the auxiliary character loss of the vision tower beside `sft`; 0 = none.
         rows: Rows of a micro-batch of this task; 0 = the recipe's `micro_batch`.
         difficulty: 0 to 1, passed to the data source; evaluation is at 1.
+        replay: Whether the recipe's replay holds for it; False where samples cost little, since a small model
+            learns its few samples by heart instead of what they have in common.
     """
 
     task: str
@@ -41,6 +43,7 @@ class TaskShare:
     glyph_weight: float = 0.0
     rows: int = 0
     difficulty: float = 1.0
+    replay: bool = True
 
 
 @dataclass(frozen=True)

@@ -58,8 +58,8 @@ def asked_numbers(question: str) -> tuple[tuple[int, ...], int]:
 def table_in(document: str) -> Table:
     """A document of the kind "table": a line for each bar, then questions and answers in turn."""
     lines = document.splitlines()
-    bars = [line.split() for line in lines if re.fullmatch(r"[a-z]+ [a-z]+ \d+", line)]
-    labels, colours, values = zip(*bars, strict=True)
+    bars = [line.split() for line in lines if re.fullmatch(r"[a-z]+ \d+ [a-z]+", line)]
+    labels, values, colours = zip(*bars, strict=True)
     rest = lines[len(bars) :]
     asked = tuple(zip(rest[::2], rest[1::2], strict=True))
     return Table(labels, tuple(int(value) for value in values), colours, asked)

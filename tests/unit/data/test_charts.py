@@ -44,7 +44,7 @@ def answer_by_reading(question: str, labels: list[str], values: list[int], colou
         place = colours.index(painted[0])
         return str(values[place]) if {"number", "value"} & set(words) else labels[place]
     place = labels.index(named[0])
-    return colours[place] if "colour" in words else str(values[place])
+    return colours[place] if "colour" in words else f"{labels[place]} {values[place]}"
 
 
 def test_answers_follow_from_question_and_picture() -> None:

@@ -17,7 +17,7 @@ from phi4.errors import InvalidRequest
 from phi4.types import AudioPart, ImagePart, TextPart
 
 INDICES = (0, 7, 1 << 40)
-ONE_LEVEL = ("speech_qa", "number_qa", "command", "spoken_command", "text", "chat")
+ONE_LEVEL = ("speech_qa", "number_qa", "command", "spoken_command", "chat")
 
 
 def digest(record: Record) -> str:
@@ -105,6 +105,17 @@ def test_easy_charts_have_two_bars_and_hard_ones_up_to_four(task: str) -> None:
         for difficulty in (0.0, 1.0)
     }
     assert bars == {0.0: {2}, 1.0: {2, 3, 4}}
+
+
+def test_easy_documents_only_repeat_and_pairs_can_be_looked_up() -> None:
+    easy = [generate("text", "train", i, difficulty=0.0) for i in range(60)]
+    assert {record.metadata["kind"] for record in easy} == {"copying", "copying more", "pairs"}
+    for record in easy:
+        if record.metadata["kind"] == "pairs":
+            lines = record.document.splitlines()
+            count = len(lines) // 3
+            assert count >= 2 and sorted(lines) == sorted(3 * lines[:count])
+            assert len({line.split()[0] for line in lines}) == count, "a name with two things beside it"
 
 
 def test_easy_pages_say_the_same_without_noise() -> None:

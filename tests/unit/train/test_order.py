@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from itertools import islice, pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -40,7 +41,7 @@ def test_seed_changes_the_order_of_tasks() -> None:
 def test_samples_of_a_task_are_never_drawn_twice_without_replay() -> None:
     seen: Counter[tuple[str, int]] = Counter()
     for position in range(300):
-        spec = batch_spec(RECIPE, 0, batch_number(RECIPE, position))
+        spec = batch_spec(RECIPE, 0, batch_number(RECIPE, 0, position))
         seen.update((spec.task.task, index) for index in spec.indices)
     assert max(seen.values()) == 1
 
@@ -55,10 +56,20 @@ def test_task_may_have_its_own_number_of_rows() -> None:
 
 def test_replay_shows_every_batch_as_often_as_asked_once_the_ring_is_full() -> None:
     recipe = replace(RECIPE, replay=3, replay_delay=5)
-    shown = Counter(batch_number(recipe, position) for position in range(600))
+    shown = Counter(batch_number(recipe, 0, position) for position in range(600))
     assert {shown[number] for number in range(20, 150)} == {3}
-    apart = [position for position in range(600) if batch_number(recipe, position) == 50]
+    apart = [position for position in range(600) if batch_number(recipe, 0, position) == 50]
     assert min(b - a for a, b in pairwise(apart)) >= 15
+
+
+def test_a_task_without_replay_keeps_its_share_and_never_sees_a_sample_twice() -> None:
+    mix = (TaskShare("dear", 1.0), TaskShare("cheap", 1.0, replay=False))
+    recipe = replace(RECIPE, stages=(Stage("s", mix),), replay=3, replay_delay=5)
+    specs = [batch_spec(recipe, 0, batch_number(recipe, 0, position)) for position in range(600)]
+    assert Counter(spec.task.task for spec in specs)["cheap"] == pytest.approx(300, abs=15)
+    shown = Counter((spec.task.task, index) for spec in specs for index in spec.indices)
+    assert {count for (task, _), count in shown.items() if task == "cheap"} == {1}
+    assert max(count for (task, _), count in shown.items() if task == "dear") >= 3
 
 
 @settings(max_examples=30)
@@ -66,10 +77,11 @@ def test_replay_shows_every_batch_as_often_as_asked_once_the_ring_is_full() -> N
 def test_feed_order_from_any_start_covers_every_position_and_drops_nothing_early(
     replay: int, delay: int, start: int
 ) -> None:
-    recipe = replace(RECIPE, replay=replay, replay_delay=delay)
-    needed = list(islice(needed_batches(recipe, start), 300))
+    mix = (*MIX, TaskShare("cheap", 1.0, replay=False))
+    recipe = replace(RECIPE, stages=(Stage("s", mix),), replay=replay, replay_delay=delay)
+    needed = list(islice(needed_batches(recipe, 0, start), 300))
     assert len(set(needed)) == len(needed)
-    wanted = [batch_number(recipe, position) for position in range(start, start + 100)]
+    wanted = [batch_number(recipe, 0, position) for position in range(start, start + 100)]
     assert list(dict.fromkeys(wanted)) == needed[: len(set(wanted))]
     assert all(last_position(recipe, number) >= position for position, number in enumerate(wanted, start)), (
         "a batch would leave the ring before its last use"

@@ -1,6 +1,6 @@
 """Bar charts with short labels and printed values, and questions about them, typed or spoken.
 
-Bars lie, so that a label, its bar and its value stand in one line and are read one after the other.
+Bars lie, so that a label, its value and its bar stand in one line and are read one after the other.
 
 Labels, colours and values are drawn independently, so nothing can be guessed without looking; most
 questions have dozens of possible answers. Every answer is printed in the picture or counted from it.
@@ -60,15 +60,10 @@ HELD_OUT_QUESTIONS: dict[str, str] = {
     "value of colour": "What value does the {colour} bar have?",
 }
 _MIX = (
-    ("value",) * 6
+    ("value",) * 8
     + ("largest", "smallest") * 3
-    + ("value of colour", "label of colour") * 2
-    + (
-        "highest value",
-        "lowest value",
-        "colour",
-        "count",
-    )
+    + ("colour",) * 2
+    + ("value of colour", "label of colour", "highest value", "lowest value", "count")
 )
 
 # A slanted or light face at 13 pixels is hard even for people; charts keep to the upright ones.
@@ -119,16 +114,17 @@ def most_bars(difficulty: float) -> int:
 def chart_picture(
     chart: Chart, face: str, rng: np.random.Generator, noise: float = 1.0
 ) -> tuple[Pixels, list[Glyph]]:
-    """Returns `[112, 224, 3]` uint8, from top to bottom label, bar, value, and its characters."""
+    """Returns `[112, 224, 3]` uint8, lines of label, value, bar, and its characters."""
     tint = tuple(int(v) for v in rng.integers(225, 256, 3))
     image = Image.new("RGB", (WIDTH_PX, HEIGHT_PX), tint)
     pen = ImageDraw.Draw(image)
     slot = (HEIGHT_PX - 2 * EDGE_PX) / len(chart.labels)
     font = load_face(face, fitting_size(face, slot))
     ink = (0, 0, 0) if rng.random() < 0.7 else (20, 30, 80)
-    base = round(EDGE_PX + max(font.getlength(label) for label in chart.labels)) + int(rng.integers(4, 12))
-    longest = WIDTH_PX - base - round(font.getlength("00")) - 3 * EDGE_PX
-    scale = longest * float(rng.uniform(0.8, 1.0)) / max(chart.values)
+    named = EDGE_PX + max(font.getlength(label) for label in chart.labels)
+    counted = named + font.getlength("0") + font.getlength("00")
+    base = round(counted) + int(rng.integers(5, 12))
+    scale = (WIDTH_PX - base - EDGE_PX) * float(rng.uniform(0.8, 1.0)) / max(chart.values)
     thick = slot * float(rng.uniform(0.55, 0.85))
     glyphs: list[Glyph] = []
     for number, (label, value, colour) in enumerate(
@@ -137,9 +133,11 @@ def chart_picture(
         middle = EDGE_PX + slot * (number + 0.5)
         end = base + max(MIN_BAR_PX, round(value * scale))
         edge = (60, 60, 60) if contrast(COLOURS[colour], (240, 240, 240)) < 1.7 else None
-        box = (base, round(middle - thick / 2), end, round(middle + thick / 2))
-        pen.rectangle(box, fill=COLOURS[colour], outline=edge)
-        for text, left in ((label, base - 4 - font.getlength(label)), (str(value), end + 5.0)):
+        pen.rectangle(
+            (base, round(middle - thick / 2), end, round(middle + thick / 2)), COLOURS[colour], edge
+        )
+        for text, right in ((label, named), (str(value), counted)):
+            left = right - font.getlength(text)
             pen.text((left, middle), text, ink, font, anchor="lm")
             glyphs += glyph_centres(text, left, middle, font)
     pen.line((base - 1, 2, base - 1, HEIGHT_PX - 2), fill=ink, width=2)
@@ -170,7 +168,7 @@ def ask(chart: Chart, rng: np.random.Generator, split: Split) -> tuple[str, str,
     question = pick(rng, forms).format(label=label, colour=colour)
     order = np.argsort(chart.values)
     answer = {
-        "value": str(chart.values[first]),
+        "value": f"{label} {chart.values[first]}",
         "largest": chart.labels[int(order[-1])],
         "smallest": chart.labels[int(order[0])],
         "highest value": str(max(chart.values)),
@@ -224,7 +222,7 @@ def _scene(
 
 
 def chart_qa(split: Split, seed: int, index: int, difficulty: float = 1.0) -> Record:
-    """A bar chart with a typed question; the answer is one word or number. In training, four questions."""
+    """A bar chart with a typed question, in training four; an answer is a word, a number or both."""
     rng, chart, picture, facts = _scene("chart_qa", split, seed, index, difficulty)
     kind, prompt, answer = conversation(chart, rng, split, 4, (ImagePart(picture),))
     facts["kind"] = kind

@@ -36,9 +36,17 @@ _KINDS_OF = {
 
 
 def text(split: Split, seed: int, index: int, difficulty: float = 1.0) -> Record:
-    """A plain document of 5 to 80 words for next-token training; `record.document` holds it."""
+    """A plain document of 5 to 80 words for next-token training; `record.document` holds it.
+
+    Args:
+        split: Which content may be used.
+        seed: Seed of the whole data set.
+        index: Position in it.
+        difficulty: At 0 there is nothing but lists said again and pairs to look up, at 1 every kind equally.
+    """
     rng = stream("text", split, seed, index)
-    kind, make = pick(rng, tuple(_KINDS.items()))
+    kinds = _KINDS if rng.random() < difficulty else _REPEATING
+    kind, make = pick(rng, tuple(kinds.items()))
     document = draw(rng, split, "document", lambda r: make(r, split))
     return Record("text", split, index, (), assistant(document), (document,), metadata={"kind": kind})
 
@@ -79,6 +87,16 @@ def _copying(rng: np.random.Generator, split: Split) -> str:
     return pick(
         rng, ("{0}\nagain: {0}", "Say: {0}\n{0}", 'He said "{0}" and she said "{0}".', "{0}\n{0}")
     ).format(line)
+
+
+def _pairs(rng: np.random.Generator, split: Split) -> str:
+    """Names with something beside each, three times in another order: what stood beside it before?"""
+    names = [CONTENT_WORDS[int(i)] for i in rng.choice(len(CONTENT_WORDS), int(rng.integers(2, 6)), False)]
+    lines = [
+        f"{name} {read_text.number(rng, 3) if rng.random() < 0.6 else pick(rng, CONTENT_WORDS)}"
+        for name in names
+    ]
+    return "\n".join(lines[int(i)] for _ in range(3) for i in rng.permutation(len(lines)))
 
 
 def _backwards(rng: np.random.Generator, split: Split) -> str:
@@ -180,6 +198,7 @@ _KINDS: dict[str, Callable[[np.random.Generator, Split], str]] = {
     "spelling": _spelling,
     "copying": _copying,
     "copying more": _copying,
+    "pairs": _pairs,
     "backwards": _backwards,
     "counting": _counting,
     "number words": _number_words,
@@ -192,3 +211,4 @@ _KINDS: dict[str, Callable[[np.random.Generator, Split], str]] = {
     "asked": _asked,
     "dialogue": _dialogue,
 }
+_REPEATING = {kind: _KINDS[kind] for kind in ("copying", "copying more", "pairs")}

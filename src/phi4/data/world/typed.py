@@ -14,9 +14,9 @@ from phi4.data.world.spoken import draw_question
 
 
 def table_lines(chart: Chart) -> tuple[str, ...]:
-    """Returns a chart as words, in the order in which a picture of it is read: label, colour, value."""
-    bars = zip(chart.labels, chart.colours, chart.values, strict=True)
-    return tuple(f"{label} {colour} {value}" for label, colour, value in bars)
+    """Returns a chart as words, in the order in which a picture of it is read: label, value, colour."""
+    bars = zip(chart.labels, chart.values, chart.colours, strict=True)
+    return tuple(f"{label} {value} {colour}" for label, value, colour in bars)
 
 
 def table_qa(split: Split, seed: int, index: int, difficulty: float = 1.0) -> Record:
