@@ -14,7 +14,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from phi4.checkpoint import load_adapter, open_checkpoint, resolve_model
+from phi4.checkpoint import HubId, load_adapter, locate_model, resolve_model
 from phi4.configs import Phi4Config, RopePolicy
 from phi4.engine.adapters import check_user_adapter, warn_without_adapter
 from phi4.engine.generator import Generator, TargetScores
@@ -31,7 +31,7 @@ from phi4.processing.processor import Processor
 from phi4.processing.prompts import transcribe_message, translate_message
 from phi4.processing.tokenizer import Phi4Tokenizer
 from phi4.processing.tools import normalise_tools
-from phi4.registry import check_runner, open_runner
+from phi4.registry import check_runner, find_form, open_model, open_runner
 from phi4.types import (
     AudioSource,
     Completion,
@@ -56,7 +56,7 @@ def load(
     rope_policy: RopePolicy = "reference",
     attention: str | None = None,
     adapter: str | Path | None = None,
-    runner: str = "torch",
+    runner: str | None = None,
     allow_remote: bool = False,
     max_crops: int | None = None,
     placement: Placement = "inline",
@@ -66,7 +66,7 @@ def load(
 
     Args:
         name: "nano" (built in), a directory in any released layout, or a hub id, perhaps with `@revision`.
-        device: As torch spells it; None = a GPU where there is one.
+        device: As torch spells it, or a provider of ONNX Runtime; None = a GPU where there is one.
         dtype: "float32", "bfloat16" or "float16"; None = float32 for a small model, else bfloat16.
         modalities: Parts to load now, and no others; None = text now, encoders and adapters on first use.
         rope_policy: "reference" prefills a row again when it crosses the LongRoPE boundary, as the reference
@@ -74,7 +74,8 @@ def load(
         attention: "sdpa", "eager" or "flash"; None = the best the device supports.
         adapter: Directory of a LoRA of your own (PEFT layout), added to each request's modality adapter; its
             name is the folder's, anything but "vision" and "speech".
-        runner: Backend, see `phi4.registry`.
+        runner: "onnx" or "torch"; None = ONNX Runtime where the model has a package and neither device, dtype
+            nor attention is asked for, else PyTorch.
         allow_remote: Fetch pictures and recordings given as http(s) URLs, from public addresses only.
         max_crops: Local crops a picture may use, fewer = less detail, fewer tokens; None = the model's limit.
         placement: "inline" leaves pictures where they are in a message and puts recordings before its text;
@@ -91,20 +92,27 @@ def load(
     check_rope_policy(rope_policy)
     check_choices(max_crops, placement, limits)
     check_user_adapter(None if adapter is None else Path(adapter).resolve().name)
-    check_runner(runner, device=device, dtype=dtype, attention=attention)
-    checkpoint = open_checkpoint(resolve_model(name, parts), parts)
-    config = checkpoint.config
-    tokenizer = Phi4Tokenizer.load(checkpoint.path, config.decoder.vocab_size)
+    options = {"device": device, "dtype": dtype, "attention": attention}
+    if runner is None and any(value is not None for value in options.values()):
+        runner = "torch"
+    if runner is not None:
+        check_runner(runner, **options)
+    found = locate_model(name)
+    # A repository on the hub holds a checkpoint; whether that can be served is known before it is fetched.
+    chosen, found = (runner or "torch", found) if isinstance(found, HubId) else find_form(found, runner)
+    if runner is None:
+        check_runner(chosen, **options)
+    files = open_model(chosen, found if isinstance(found, Path) else resolve_model(name, parts), parts)
+    config = files.config
+    tokenizer = Phi4Tokenizer.load(files.path, config.decoder.vocab_size)
     processor = Processor(config, tokenizer, limits=limits, allow_remote=allow_remote)
     prepares = LoadedProcessor(processor, max_crops, placement)
     own = None if adapter is None else load_adapter(adapter, config)
     warn_without_adapter(config, parts)
-    backend = open_runner(
-        runner, checkpoint, modalities=parts, device=device, dtype=dtype, attention=attention, adapter=own
-    )
+    backend = open_runner(chosen, files, modalities=parts, **options, adapter=own)
     own_name = None if own is None else own.config.name
     generator = Generator(backend, prepares, tokenizer, rope_policy=rope_policy, user_adapter=own_name)
-    return Phi4(generator, checkpoint.path)
+    return Phi4(generator, files.path)
 
 
 def _parts(modalities: Sequence[Modality] | None) -> tuple[Modality, ...] | None:

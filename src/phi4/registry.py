@@ -1,4 +1,8 @@
-"""Runners by name: the one place that knows which backends exist and imports one when it is asked for."""
+"""Runners by name: the one place that knows which backends exist and imports one when it is asked for.
+
+Two forms of a model exist: a checkpoint (safetensors, run by PyTorch) and a package (ONNX graphs, run by
+ONNX Runtime). A model's folder is one of them, or a checkpoint with a package in its subfolder `onnx`.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,32 @@ import importlib
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
-from phi4.checkpoint import Checkpoint, LoadedAdapter
+from phi4.checkpoint import LoadedAdapter
+from phi4.configs import Phi4Config
 from phi4.engine.runner import ModelRunner
 from phi4.errors import InvalidRequest, MissingExtra
 from phi4.types import Modality
+
+PACKAGE_FOLDER = "onnx"
+"""Subfolder of a checkpoint in which a package of the same model may stand."""
+_DESCRIPTION = "phi4_onnx.json"
+
+
+class OpenModel(Protocol):
+    """A model's files, checked: a `Checkpoint` or an `OnnxPackage`."""
+
+    @property
+    def path(self) -> Path:
+        """Its folder."""
+        ...
+
+    @property
+    def config(self) -> Phi4Config:
+        """What it is."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -18,13 +43,15 @@ class RunnerEntry:
     """Where a backend is and what it needs.
 
     Attributes:
-        module: Module with the opener.
-        opener: Function taking a checkpoint and the options of `open_runner`.
+        reader: Module and function that open a model's folder: (path, modalities) -> `OpenModel`.
+        module: Module of the two functions that follow.
+        opener: Function taking what the reader gave and the options of `open_runner`.
         checker: Function taking the options of `check_runner`, which refuses those it cannot give.
         requires: Top-level package that must be importable.
-        extra: Extra of this package that brings it.
+        extra: Extra of this package that brings it; empty = the base install does.
     """
 
+    reader: tuple[str, str]
     module: str
     opener: str
     checker: str
@@ -33,14 +60,58 @@ class RunnerEntry:
 
 
 RUNNERS = {
+    "onnx": RunnerEntry(
+        reader=("phi4.onnx.package", "open_package"),
+        module="phi4.onnx.opening",
+        opener="open_ort_runner",
+        checker="check_options",
+        requires="onnxruntime",
+        extra="",
+    ),
     "torch": RunnerEntry(
+        reader=("phi4.checkpoint", "open_checkpoint"),
         module="phi4.torch_runner.opening",
         opener="open_torch_runner",
         checker="check_options",
         requires="torch",
         extra="torch",
-    )
+    ),
 }
+
+
+def find_form(path: Path, runner: str | None) -> tuple[str, Path]:
+    """Which runner serves a model's folder, and from which folder.
+
+    Args:
+        path: The model's folder.
+        runner: Asked for; None = ONNX Runtime where there is a package, else PyTorch.
+
+    Raises:
+        InvalidRequest: The model has no such form, or no runner of that name exists.
+    """
+    inside = path / PACKAGE_FOLDER
+    package = next((folder for folder in (path, inside) if (folder / _DESCRIPTION).is_file()), None)
+    if runner is None:
+        runner = "torch" if package is None else "onnx"
+    _entry(runner)
+    if runner == "torch" and package == path:
+        raise InvalidRequest(
+            f"{path}: an ONNX package, which the torch runner cannot serve; leave runner out"
+        )
+    if runner == "onnx":
+        if package is None:
+            raise InvalidRequest(
+                f"{path}: no ONNX package; make one (phi4 export MODEL --out FOLDER), or use the torch runner"
+            )
+        return runner, package
+    return runner, path
+
+
+def open_model(runner: str, path: Path, modalities: Sequence[Modality] | None) -> OpenModel:
+    """Open and check the files of a model for a runner; see `find_form` for the path."""
+    module, name = _installed(runner).reader
+    opened: OpenModel = getattr(importlib.import_module(module), name)(path, modalities)
+    return opened
 
 
 def check_runner(
@@ -59,7 +130,7 @@ def check_runner(
 
 def open_runner(
     name: str,
-    checkpoint: Checkpoint,
+    model: OpenModel,
     *,
     modalities: Sequence[Modality] | None = None,
     device: str | None = None,
@@ -76,18 +147,23 @@ def open_runner(
     entry = _installed(name)
     opener = getattr(importlib.import_module(entry.module), entry.opener)
     runner: ModelRunner = opener(
-        checkpoint, modalities=modalities, device=device, dtype=dtype, attention=attention, adapter=adapter
+        model, modalities=modalities, device=device, dtype=dtype, attention=attention, adapter=adapter
     )
     return runner
 
 
-def _installed(name: str) -> RunnerEntry:
-    entry = RUNNERS.get(name)
-    if entry is None:
+def _entry(name: str) -> RunnerEntry:
+    if name not in RUNNERS:
         raise InvalidRequest(f"no runner named {name!r}; there is {', '.join(RUNNERS)}")
+    return RUNNERS[name]
+
+
+def _installed(name: str) -> RunnerEntry:
+    entry = _entry(name)
     if importlib.util.find_spec(entry.requires) is None:
+        what = f"'.[{entry.extra}]'" if entry.extra else "."
         raise MissingExtra(
             f"the {name} runner needs {entry.requires}, which is not installed; "
-            f"install the extra, from the checkout: pip install '.[{entry.extra}]'"
+            f"install it, from the checkout: pip install {what}"
         )
     return entry

@@ -112,6 +112,12 @@ def ours() -> Callable[..., Phi4Model]:
 
 
 @pytest.fixture(scope="session")
+def fill() -> Callable[[str, tuple[int, ...]], np.ndarray[Any, Any]]:
+    """The value of a tensor by our name: what `ours` and `reference` are filled with."""
+    return lambda name, shape: filled(hf_name(name), shape)
+
+
+@pytest.fixture(scope="session")
 def reference() -> Callable[..., Any]:
     """Builds the reference: `reference(original_max, max_positions, dtype)`, with adapters on request."""
     from transformers.models.phi4_multimodal.configuration_phi4_multimodal import (

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from phi4.checkpoint.adapters import LoadedAdapter, load_adapter, save_adapter
 from phi4.checkpoint.differences import Differences, Misshapen, compare_shapes
-from phi4.checkpoint.hub import BUILTIN, resolve_model
+from phi4.checkpoint.hub import BUILTIN, HubId, locate_model, resolve_model
 from phi4.checkpoint.inspect import AdapterReport, CheckpointReport, describe
 from phi4.checkpoint.inventory import adapter_shapes, adapters_for, expected_shapes, optional_shapes
 from phi4.checkpoint.keymap import adapter_of, lora_name, part_of, to_canonical, to_stored
@@ -27,6 +27,7 @@ __all__ = [
     "Checkpoint",
     "CheckpointReport",
     "Differences",
+    "HubId",
     "LoadedAdapter",
     "Misshapen",
     "TensorEntry",
@@ -38,6 +39,7 @@ __all__ = [
     "describe_model",
     "expected_shapes",
     "load_adapter",
+    "locate_model",
     "lora_name",
     "open_checkpoint",
     "optional_shapes",

@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from phi4.cli import ask, chat, demo, evaluate, show, train, transcribe, version
+from phi4.cli import ask, chat, demo, evaluate, export, show, train, transcribe, version
 from phi4.cli.console import print_error
 from phi4.errors import Phi4Error
 from phi4.version import __version__
@@ -24,6 +24,7 @@ VERBS = {
     "chat": chat,
     "transcribe": transcribe,
     "show": show,
+    "export": export,
     "eval": evaluate,
     "train": train,
     "demo": demo,

@@ -62,8 +62,9 @@ def test_options_of_no_model_are_refused_before_one_is_looked_for(
 
 def test_a_missing_backend_is_told_before_a_model_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingExtra, match=r"\[torch\]"):
-        phi4.load(NOWHERE)
+    for asked in ({"name": NOWHERE, "runner": "torch"}, {"name": "nobody/nothing"}):
+        with pytest.raises(MissingExtra, match=r"\[torch\]"):
+            phi4.load(**asked)
 
 
 def test_detail_beyond_the_model_is_refused_before_weights_are_read(

@@ -1,16 +1,15 @@
-"""Pictures: stretched positions, token order, masks, and any company."""
+"""Pictures: token counts, masks, and any company."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
+from phi4.configs.patches import pooled_size
 from phi4.model import Phi4Model, image_batch
-from phi4.model.vision.positions import pooled_size, position_ids, token_index
 from phi4.types import ImageArrays
 
 Picture = Callable[..., ImageArrays]
@@ -22,22 +21,6 @@ def encode(model: Phi4Model, *images: ImageArrays) -> list[torch.Tensor]:
     return list(vectors.split(lengths))
 
 
-def test_valid_crop_uses_the_table_as_it_is() -> None:
-    ids = position_ids(np.ones((2, 8, 8), dtype=np.bool_))
-    assert np.array_equal(ids, [np.arange(64), np.arange(64)])
-
-
-@pytest.mark.parametrize(("rows", "cols"), [(5, 8), (1, 1), (8, 3), (7, 2)])
-def test_padded_crop_stretches_its_patches_over_the_table(rows: int, cols: int) -> None:
-    mask = np.zeros((1, 8, 8), dtype=np.bool_)
-    mask[0, :rows, :cols] = True
-    ids = position_ids(mask).reshape(8, 8)
-    for row in range(8):
-        for col in range(8):
-            inside = row < rows and col < cols
-            assert ids[row, col] == (8 * (row * 8 // rows) + col * 8 // cols if inside else 0)
-
-
 @pytest.mark.parametrize(
     ("crops", "valid"), [((1, 1), (8, 8)), ((2, 3), (13, 24)), ((3, 1), (24, 5)), ((1, 4), (1, 27))]
 )
@@ -47,23 +30,6 @@ def test_token_counts_equal_the_configs_formula(
     image = picture(0, *crops, *valid)
     assert pooled_size(image.patch_mask, *crops) == (-(-valid[0] // 2), -(-valid[1] // 2))
     assert len(encode(model, image)[0]) == image.num_tokens
-
-
-def test_tokens_stand_in_the_released_order(picture: Picture) -> None:
-    # Two crops side by side, 8 patches a side, the last 3 patch columns padding: a local map of 4 x 7.
-    image = picture(0, 1, 2, 8, 13)
-    index, lengths = token_index(image.patch_mask, [(1, 2)])
-    row_end, middle = 48, 49
-    expected: list[int] = []
-    for row in range(4):
-        left = [16 + 4 * row + col for col in range(4)]
-        right = [32 + 4 * row + col for col in range(3)]
-        expected += [*left, *right, row_end]
-    expected.append(middle)
-    for row in range(4):
-        expected += [*(4 * row + col for col in range(4)), row_end]
-    assert index.tolist() == expected
-    assert lengths == (len(expected),)
 
 
 def test_pictures_in_one_batch_equal_pictures_alone(model: Phi4Model, picture: Picture) -> None:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from phi4.configs import VisionConfig
+from phi4.configs.patches import position_ids, seen_patches, token_index
 from phi4.model.attention import Attention
 from phi4.model.batch import ImageBatch
-from phi4.model.vision.positions import position_ids, token_index
 from phi4.model.vision.tower import VisionTower
 
 
@@ -44,9 +44,7 @@ class VisionEmbedder(nn.Module):
         ids = torch.from_numpy(position_ids(patch_mask)).to(weight.device)  # [C, P]
         mask = None
         if not patch_mask.all():
-            # A crop of padding alone is never read; letting it see itself keeps its softmax finite.
-            seen = patch_mask | ~patch_mask.any(axis=(1, 2), keepdims=True)
-            mask = torch.from_numpy(seen.reshape(len(seen), -1)).to(weight.device)
+            mask = torch.from_numpy(seen_patches(patch_mask)).to(weight.device)
         features = self.img_processor(images.pixels.to(weight), ids, mask, attention)  # [C, P, D]
         index, lengths = token_index(patch_mask, images.crop_grids)
         pooled = _pool(features)

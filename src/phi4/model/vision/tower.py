@@ -121,7 +121,7 @@ class VisionTower(nn.Module):
 
         Args:
             pixels: `[C, 3, crop, crop]`.
-            position_ids: `[C, P]` from `positions.position_ids`.
+            position_ids: `[C, P]` from `phi4.configs.patches.position_ids`.
             mask: `[C, P]` bool, True = the patch shows picture; None when all do.
             attention: The kernel.
 

@@ -1,6 +1,7 @@
-"""Where patches and crops go: position ids of a crop, and the order of a picture's tokens.
+"""Where patches and crops go: position ids of a crop, which patches are seen, the order of tokens.
 
-Plain numpy on the CPU, so that nothing here ever waits for an accelerator.
+A rule of the architecture that every rendering of the network follows, in plain numpy: nothing here ever
+waits for an accelerator. How a picture is cut into crops is `phi4.processing.tiles`.
 """
 
 from __future__ import annotations
@@ -34,6 +35,19 @@ def position_ids(patch_mask: BoolArray) -> IntArray:
     cols = steps[None] * grid // np.maximum(num_cols, 1)[:, None]
     ids = rows[:, :, None] * grid + cols[:, None, :]
     return np.asarray(np.where(patch_mask, ids, 0).reshape(len(patch_mask), -1), dtype=np.int64)
+
+
+def seen_patches(patch_mask: BoolArray) -> BoolArray:
+    """Patches that attention inside a crop may look at, `[C, g * g]`, True = seen.
+
+    Those that show picture. A crop of padding alone is never read; letting it see itself keeps its softmax
+    finite.
+
+    Args:
+        patch_mask: `[C, g, g]`, True = the patch shows picture.
+    """
+    seen = patch_mask | ~patch_mask.any(axis=(1, 2), keepdims=True)
+    return seen.reshape(len(seen), -1)
 
 
 def pooled_size(patch_mask: BoolArray, crop_rows: int, crop_cols: int) -> tuple[int, int]:

@@ -1,0 +1,180 @@
+"""`phi4_onnx.json`: what a package says of itself beyond the model's config, read and written.
+
+    description = read_description(folder)
+    write_description(folder, description)
+
+Every field is checked when it is read, since the file may come from anywhere. Whether the fields fit the
+config and the files beside them is checked in `package.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from phi4.configs.jsonfile import read_json_object
+from phi4.errors import InvalidArtifact
+from phi4.types import Modality
+
+DESCRIPTION_NAME = "phi4_onnx.json"
+VERSION = 1
+EmbeddingKind = Literal["fp32", "fp16", "nbits"]
+
+
+@dataclass(frozen=True)
+class EmbeddingLayout:
+    """Where the rows of the embedding table stand.
+
+    Attributes:
+        file: Name of the file, usually that of the head's weights, whose matrix the table is.
+        kind: "fp32" or "fp16" rows `[V, D]`, or "nbits": blocks as `phi4.onnx.build.quantise` packs them.
+        offset: First byte of the values.
+        bits: 4 or 8, of "nbits".
+        block_size: Values that share a scale, of "nbits".
+        scales_offset: First byte of the float32 scales `[V, blocks]`, of "nbits".
+        zero_points_offset: Always None: blocks are symmetric.
+    """
+
+    file: str
+    kind: EmbeddingKind
+    offset: int
+    bits: int = 4
+    block_size: int = 128
+    scales_offset: int = 0
+    zero_points_offset: None = None
+
+    def num_blocks(self, columns: int) -> int:
+        """Blocks of a row of `columns` values."""
+        return -(-columns // self.block_size)
+
+    def end(self, rows: int, columns: int) -> int:
+        """First byte after a table of that size."""
+        if self.kind != "nbits":
+            return self.offset + rows * columns * (4 if self.kind == "fp32" else 2)
+        blocks = rows * self.num_blocks(columns)
+        packed = self.offset + blocks * (self.block_size * self.bits // 8)
+        return max(packed, self.scales_offset + blocks * 4)
+
+
+@dataclass(frozen=True)
+class Description:
+    """Contents of `phi4_onnx.json`.
+
+    Attributes:
+        parts: Modalities the package has graphs for, text included.
+        precision: "decoder", "head" and the encoders it has -> how their weights are stored.
+        adapters: Adapters inside the decoder's graph.
+        user_slot: Whether the graph takes an adapter of the user's own.
+        prefill: Whether there is a second form of the decoder for prompts.
+        rotary_half: Width of the rotary tables.
+        embedding: Where the embedding table stands.
+    """
+
+    parts: tuple[Modality, ...]
+    precision: Mapping[str, str]
+    adapters: tuple[str, ...]
+    user_slot: bool
+    prefill: bool
+    rotary_half: int
+    embedding: EmbeddingLayout
+
+
+def write_description(folder: Path, description: Description) -> None:
+    """Write `phi4_onnx.json`; the same description always gives the same bytes."""
+    raw = {"version": VERSION, **asdict(description)}
+    text = json.dumps(raw, indent=2, ensure_ascii=False) + "\n"
+    part = folder / f"{DESCRIPTION_NAME}.part"
+    part.write_text(text, encoding="utf-8", newline="\n")
+    part.replace(folder / DESCRIPTION_NAME)
+
+
+def read_description(folder: Path) -> Description:
+    """Read and check `phi4_onnx.json`.
+
+    Raises:
+        InvalidArtifact: Missing, broken, of another version, or a field cannot be; names field and value.
+    """
+    where = folder / DESCRIPTION_NAME
+    raw = read_json_object(where)
+    if raw.get("version") != VERSION:
+        raise InvalidArtifact(
+            f"{where}: version is {raw.get('version')!r}, this phi4 reads version {VERSION}; "
+            "export the model again with this phi4, or use the phi4 that wrote it"
+        )
+    valid = list(get_args(Modality))
+    parts, adapters = raw.get("parts"), raw.get("adapters")
+    if not isinstance(parts, list) or "text" not in parts or any(part not in valid for part in parts):
+        raise refusal(where, "parts", parts, f"a list of {valid} with text in it")
+    if not isinstance(adapters, list) or not all(isinstance(name, str) for name in adapters):
+        raise refusal(where, "adapters", adapters, "a list of names")
+    return Description(
+        parts=tuple(parts),
+        precision=_precision(where, raw.get("precision")),
+        adapters=tuple(adapters),
+        user_slot=_flag(where, raw, "user_slot"),
+        prefill=_flag(where, raw, "prefill"),
+        rotary_half=_whole(where, "rotary_half", raw.get("rotary_half")),
+        embedding=_embedding(where, raw.get("embedding")),
+    )
+
+
+def refusal(where: Path, field: str, value: object, valid: str) -> InvalidArtifact:
+    """The error for a field of a description.
+
+    Args:
+        where: The file.
+        field: Its name, with dots.
+        value: What stands there.
+        valid: The end of the sentence "must be ...".
+    """
+    return InvalidArtifact(
+        f"{where}: {field} is {repr(value)[:120]}, must be {valid}; export the model again"
+    )
+
+
+def _flag(where: Path, raw: Mapping[str, Any], field: str) -> bool:
+    value = raw.get(field)
+    if not isinstance(value, bool):
+        raise refusal(where, field, value, "true or false")
+    return value
+
+
+def _whole(where: Path, field: str, value: Any) -> int:
+    # Also of the two offsets: a map of float32 numbers begins at a multiple of their size.
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0 or value % 4:
+        raise refusal(where, field, value, "0 or a positive multiple of 4")
+    return value
+
+
+def _precision(where: Path, raw: Any) -> dict[str, str]:
+    if not isinstance(raw, dict) or not all(isinstance(value, str) for value in raw.values()):
+        raise refusal(where, "precision", raw, "an object of parts and their precision")
+    if not {"decoder", "head"} <= set(raw):
+        raise refusal(where, "precision", raw, "given for decoder and head")
+    return dict(raw)
+
+
+def _embedding(where: Path, raw: Any) -> EmbeddingLayout:
+    if not isinstance(raw, dict):
+        raise refusal(where, "embedding", raw, "an object")
+    kinds: tuple[EmbeddingKind, ...] = get_args(EmbeddingKind)
+    file, kind = raw.get("file"), next((kind for kind in kinds if kind == raw.get("kind")), None)
+    if not isinstance(file, str):
+        raise refusal(where, "embedding.file", file, "the name of a file in the folder")
+    if kind is None:
+        raise refusal(where, "embedding.kind", raw.get("kind"), f"one of {list(kinds)}")
+    offset = _whole(where, "embedding.offset", raw.get("offset"))
+    if kind != "nbits":
+        return EmbeddingLayout(file, kind, offset)
+    bits, block, points = raw.get("bits"), raw.get("block_size"), raw.get("zero_points_offset")
+    if not isinstance(bits, int) or bits not in (4, 8):
+        raise refusal(where, "embedding.bits", bits, "4 or 8")
+    if not isinstance(block, int) or not 16 <= block <= 4096 or block & (block - 1):
+        raise refusal(where, "embedding.block_size", block, "a power of two from 16 to 4096")
+    if points is not None:
+        raise refusal(where, "embedding.zero_points_offset", points, "null: blocks are symmetric")
+    scales = _whole(where, "embedding.scales_offset", raw.get("scales_offset"))
+    return EmbeddingLayout(file, kind, offset, bits, block, scales)
