@@ -28,7 +28,7 @@ FOR_TEST := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check parity slow nano examples clean
+.PHONY: help run test check parity slow nano examples interop clean
 
 help: ## list these targets
 	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -40,8 +40,8 @@ test: $(FOR_TEST) ## run the test suite (slow tests left out)
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: $(FOR_TEST) ## format, lint, types, import contracts
-	@$(BIN)/ruff format --check src tests scripts
-	@$(BIN)/ruff check src tests scripts
+	@$(BIN)/ruff format --check src tests scripts benchmarks
+	@$(BIN)/ruff check src tests scripts benchmarks
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
@@ -63,9 +63,21 @@ nano: $(FOR_TEST) ## train nano anew (resumes when stopped), then measure it
 examples: $(FOR_TEST) ## make examples/media again from its held-out seeds
 	@$(BIN)/python scripts/make_examples.py
 
+# llama-cpp-python compiles llama.cpp, which takes minutes; the two packages go into the environment of the tests.
+interop: $(FOR_TEST) ## greedy tokens of exported models in onnxruntime-genai and llama.cpp against ours
+	@rm -rf build/interop && mkdir -p build/interop
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps onnxruntime-genai==0.18.0
+	@for precision in fp32 int8 int4; do \
+		$(BIN)/phi4 export nano --out build/interop/$$precision --precision $$precision --modalities text && \
+		$(BIN)/python benchmarks/interop_genai.py build/interop/$$precision || exit 1; done
+	@$(PIP_INSTALL) llama-cpp-python==0.3.36
+	@for dtype in float32 float16; do \
+		$(BIN)/phi4 export nano --format gguf --out build/interop/$$dtype.gguf --dtype $$dtype && \
+		$(BIN)/python benchmarks/interop_llamacpp.py build/interop/$$dtype.gguf --model nano || exit 1; done
+
 clean: ## remove the environment and the tools' caches (keeps runs/)
 	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
-	@find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find src tests scripts benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
 	@python=$$(sh scripts/find-python.sh $(PYTHON)) || exit 1; \

@@ -14,7 +14,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from phi4.checkpoint import HubId, load_adapter, locate_model, resolve_model
+from phi4.checkpoint import load_adapter, resolve_model
 from phi4.configs import Phi4Config, RopePolicy
 from phi4.engine.adapters import check_user_adapter, warn_without_adapter
 from phi4.engine.generator import Generator, TargetScores
@@ -31,7 +31,7 @@ from phi4.processing.processor import Processor
 from phi4.processing.prompts import transcribe_message, translate_message
 from phi4.processing.tokenizer import Phi4Tokenizer
 from phi4.processing.tools import normalise_tools
-from phi4.registry import check_runner, find_form, open_model, open_runner
+from phi4.registry import asked_runner, check_runner, find_form, open_model, open_runner
 from phi4.types import (
     AudioSource,
     Completion,
@@ -93,14 +93,11 @@ def load(
     check_choices(max_crops, placement, limits)
     check_user_adapter(None if adapter is None else Path(adapter).resolve().name)
     options = {"device": device, "dtype": dtype, "attention": attention}
-    if runner is None and any(value is not None for value in options.values()):
-        runner = "torch"
-    if runner is not None:
-        check_runner(runner, **options)
-    found = locate_model(name)
-    # A repository on the hub holds a checkpoint; whether that can be served is known before it is fetched.
-    chosen, found = (runner or "torch", found) if isinstance(found, HubId) else find_form(found, runner)
-    if runner is None:
+    asked = asked_runner(runner, **options)
+    if asked is not None:
+        check_runner(asked, **options)
+    chosen, found = find_form(name, asked, **options)
+    if asked is None:
         check_runner(chosen, **options)
     files = open_model(chosen, found if isinstance(found, Path) else resolve_model(name, parts), parts)
     config = files.config

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from phi4.checkpoint import LoadedAdapter
+from phi4.checkpoint import HubId, LoadedAdapter, locate_model
 from phi4.configs import Phi4Config
 from phi4.engine.runner import ModelRunner
 from phi4.errors import InvalidRequest, MissingExtra
@@ -79,32 +79,51 @@ RUNNERS = {
 }
 
 
-def find_form(path: Path, runner: str | None) -> tuple[str, Path]:
-    """Which runner serves a model's folder, and from which folder.
+def asked_runner(
+    runner: str | None, *, device: str | None = None, dtype: str | None = None, attention: str | None = None
+) -> str | None:
+    """The runner asked for, by name or through an option that only PyTorch has; None = whichever fits."""
+    return "torch" if runner is None and any((device, dtype, attention)) else runner
+
+
+def find_form(
+    name: str | Path,
+    runner: str | None = None,
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    attention: str | None = None,
+) -> tuple[str, Path | HubId]:
+    """Which runner serves a model and where its files are; nothing is fetched and no backend needed.
 
     Args:
-        path: The model's folder.
-        runner: Asked for; None = ONNX Runtime where there is a package, else PyTorch.
+        name: As `phi4.load` takes it.
+        runner: Asked for; None = ONNX Runtime where there is a package and none of the following options,
+            which packages do not have, else PyTorch. A repository on the hub holds a checkpoint.
+        device: As `phi4.load` takes it.
+        dtype: The same.
+        attention: The same.
 
     Raises:
+        ModelNotFound: Nothing of that name.
         InvalidRequest: The model has no such form, or no runner of that name exists.
     """
-    inside = path / PACKAGE_FOLDER
-    package = next((folder for folder in (path, inside) if (folder / _DESCRIPTION).is_file()), None)
-    if runner is None:
-        runner = "torch" if package is None else "onnx"
-    _entry(runner)
-    if runner == "torch" and package == path:
+    found = locate_model(name)
+    runner = asked_runner(runner, device=device, dtype=dtype, attention=attention)
+    if isinstance(found, HubId):
+        return _named(runner or "torch"), found
+    inside = found / PACKAGE_FOLDER
+    package = next((folder for folder in (found, inside) if (folder / _DESCRIPTION).is_file()), None)
+    chosen = _named(runner or ("torch" if package is None else "onnx"))
+    if chosen == "torch" and package == found:
         raise InvalidRequest(
-            f"{path}: an ONNX package, which the torch runner cannot serve; leave runner out"
+            f"{found}: an ONNX package, which the torch runner cannot serve; leave runner out"
         )
-    if runner == "onnx":
-        if package is None:
-            raise InvalidRequest(
-                f"{path}: no ONNX package; make one (phi4 export MODEL --out FOLDER), or use the torch runner"
-            )
-        return runner, package
-    return runner, path
+    if chosen == "onnx" and package is None:
+        raise InvalidRequest(
+            f"{found}: no ONNX package; make one (phi4 export MODEL --out FOLDER), or use the torch runner"
+        )
+    return chosen, package if chosen == "onnx" and package is not None else found
 
 
 def open_model(runner: str, path: Path, modalities: Sequence[Modality] | None) -> OpenModel:
@@ -152,14 +171,15 @@ def open_runner(
     return runner
 
 
-def _entry(name: str) -> RunnerEntry:
+def _named(name: str) -> str:
+    """The name itself, when a runner has it."""
     if name not in RUNNERS:
         raise InvalidRequest(f"no runner named {name!r}; there is {', '.join(RUNNERS)}")
-    return RUNNERS[name]
+    return name
 
 
 def _installed(name: str) -> RunnerEntry:
-    entry = _entry(name)
+    entry = RUNNERS[_named(name)]
     if importlib.util.find_spec(entry.requires) is None:
         what = f"'.[{entry.extra}]'" if entry.extra else "."
         raise MissingExtra(

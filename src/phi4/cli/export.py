@@ -64,6 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--merge-adapter", metavar="NAME", help="add this adapter to the weights for good and drop the others"
     )
     onnx.add_argument(
+        "--context", type=int, metavar="N", help="longest sequence served, in tokens (default: the model's)"
+    )
+    onnx.add_argument(
         "--no-user-slot", action="store_true", help="no slot for an adapter of your own (--adapter)"
     )
     gguf = parser.add_argument_group("gguf")
@@ -86,11 +89,15 @@ def part_precision(text: str) -> tuple[str, str]:
 def run(args: argparse.Namespace) -> int:
     """Export and say what was written."""
     from phi4.checkpoint import open_checkpoint, resolve_model
+    from phi4.onnx import is_package
 
-    if args.format == "gguf" and args.out.suffix != ".gguf":
-        raise InvalidRequest(f"--out {args.out}: a GGUF file is called something.gguf")
+    if (args.format == "gguf") != (args.out.suffix == ".gguf"):
+        is_gguf = "a GGUF file is called something.gguf, and written with --format gguf"
+        raise InvalidRequest(f"--out {args.out}, --format {args.format}: {is_gguf}")
     parts: Sequence[Modality] | None = ("text",) if args.format == "gguf" else args.modalities
     path = resolve_model(args.model, parts)
+    if is_package(path):
+        raise InvalidRequest(f"{path}: an ONNX package; export from the safetensors model it was made of")
     if not (path / "tokenizer.json").is_file():
         raise ModelNotFound(f"{path / 'tokenizer.json'}: missing; a model is exported with its tokenizer")
     checkpoint = open_checkpoint(path, parts)
@@ -121,6 +128,7 @@ def _onnx(
         fast=args.fast,
         user_slot=not args.no_user_slot,
         block_size=args.block_size,
+        context=args.context,
     )
     folder = export_package(checkpoint, args.out, options, told)
     return folder, [f'try it: phi4 ask -m {folder} "Hello"']

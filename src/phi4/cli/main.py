@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from phi4.cli import ask, chat, demo, evaluate, export, show, train, transcribe, version
+from phi4.cli import ask, bench, chat, demo, doctor, evaluate, export, show, train, transcribe, version
 from phi4.cli.console import print_error
 from phi4.errors import Phi4Error
 from phi4.version import __version__
@@ -25,6 +25,8 @@ VERBS = {
     "transcribe": transcribe,
     "show": show,
     "export": export,
+    "doctor": doctor,
+    "bench": bench,
     "eval": evaluate,
     "train": train,
     "demo": demo,

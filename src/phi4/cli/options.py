@@ -20,10 +20,16 @@ if TYPE_CHECKING:
 DTYPES = ("float32", "bfloat16", "float16")
 ATTENTION_NAMES = ("eager", "sdpa", "flash")
 ROPE_POLICIES = ("reference", "pin", "short")
+RUNNERS = ("onnx", "torch")
 
 
-def add_model_options(parser: argparse.ArgumentParser, *, pictures: bool = False) -> None:
-    """Which model, and how it runs; with `pictures` also how closely it looks at them."""
+def add_model_options(
+    parser: argparse.ArgumentParser, *, pictures: bool = False, one_runner: bool = True
+) -> None:
+    """Which model, and how it runs; with `pictures` also how closely it looks at them.
+
+    A verb that compares runners has an option of its own for them, and leaves `one_runner` out.
+    """
     group = parser.add_argument_group("model")
     group.add_argument(
         "-m",
@@ -41,6 +47,12 @@ def add_model_options(parser: argparse.ArgumentParser, *, pictures: bool = False
     group.add_argument(
         "--adapter", metavar="DIR", help="a LoRA of yours (PEFT layout), added to the modality's"
     )
+    if one_runner:
+        group.add_argument(
+            "--runner",
+            choices=RUNNERS,
+            help="onnx for packages, torch for safetensors (default: onnx where the model has a package)",
+        )
     group.add_argument("--device", help="cpu, cuda, cuda:1 (default: the best there is)")
     group.add_argument("--dtype", choices=DTYPES, help="arithmetic (default: fits the model)")
     group.add_argument("--attention", choices=ATTENTION_NAMES, help="attention kernel (default: chosen)")
@@ -92,6 +104,7 @@ def load_model(args: argparse.Namespace) -> Phi4:
             rope_policy=args.rope_policy,
             attention=args.attention,
             adapter=args.adapter,
+            runner=args.runner,
             max_crops=getattr(args, "max_crops", None),
         )
 

@@ -1,20 +1,22 @@
-"""`phi4 show`: what a checkpoint is, from the headers of its files alone. Works without torch."""
+"""`phi4 show`: what a checkpoint or an ONNX package is, without reading its weights. Works without torch."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phi4.cli.console import print_json, printable, stdout, working
-from phi4.errors import CheckpointMismatch
+from phi4.errors import CheckpointMismatch, InvalidArtifact
 
 if TYPE_CHECKING:
     from phi4.checkpoint import CheckpointReport
+    from phi4.onnx.report import PackageReport
     from phi4.types import Modality
 
-HELP = "tell what a checkpoint is: parts, sizes, adapters, memory, what is missing (then exit code 5)"
+HELP = "tell what a model's folder is: parts, sizes, adapters, memory, what is missing (then exit code 5)"
 SHOWN_NAMES = 20
 
 
@@ -24,31 +26,55 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "model",
         nargs="?",
         default="nano",
-        help="nano, a directory, or a hub id, of which no weights are fetched (default: nano)",
+        help="nano, a directory (also of an ONNX package), or a hub id, of which no weights are fetched "
+        "(default: nano)",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object, every tensor name included")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Describe the checkpoint; one that could not be loaded is described too, and has that exit code."""
-    from phi4.checkpoint import describe_model
+    """Describe the model; one that could not be loaded is described too, and has that exit code."""
+    from phi4.checkpoint import describe_model, locate_model
+    from phi4.onnx import is_package
+    from phi4.registry import PACKAGE_FOLDER
 
+    found = locate_model(args.model)
+    if isinstance(found, Path) and is_package(found):
+        return _show_package(found, args.json)
+    inside = found / PACKAGE_FOLDER if isinstance(found, Path) else None
+    inside = inside if inside is not None and is_package(inside) else None
     with working(f"looking at {args.model}"):
         report = describe_model(args.model)
     code = CheckpointMismatch.exit_code if report.differences or report.absent_files else 0
     if args.json:
-        print_json(report.as_dict() | {"attention": attention()})
-        return code
+        print_json(report.as_dict() | {"attention": attention(), "package": inside})
+    else:
+        package = [] if inside is None else [("package", f"{inside}, which answers without torch")]
+        _print([*facts(report), *package], differences(report))
+    return code
+
+
+def _show_package(folder: Path, as_json: bool) -> int:
+    from phi4.onnx.report import describe_package
+
+    report = describe_package(folder)
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        whole = ["Every file is there with its size (contents are not compared)."]
+        _print(package_facts(report), [f"problem: {line}" for line in report.problems] or whole)
+    return InvalidArtifact.exit_code if report.problems else 0
+
+
+def _print(lines: Sequence[tuple[str, str]], below: Sequence[str]) -> None:
     from rich.markup import escape
 
     console = stdout()
-    lines = facts(report)
     width = max(len(name) for name, _ in lines)
     for name, value in lines:
         console.print(f"[bold]{name:<{width}}[/]  {escape(printable(value))}", soft_wrap=True)
-    for line in differences(report):
+    for line in below:
         console.print(printable(line), markup=False, soft_wrap=True)
-    return code
 
 
 def attention() -> dict[str, Any]:
@@ -98,6 +124,36 @@ def facts(report: CheckpointReport) -> list[tuple[str, str]]:
     lines.append(
         ("attention", f"{kernels['chosen']} (available: {', '.join(kernels['available']) or 'none'})")
     )
+    return lines
+
+
+def package_facts(report: PackageReport) -> list[tuple[str, str]]:
+    """Name and value of every line about a package."""
+    decoder, description = report.config.decoder, report.description
+    limit = "" if description.context is None else f" of the model's {decoder.max_position_embeddings:,}"
+    precision = ", ".join(f"{part} {kind}" for part, kind in description.precision.items())
+    lines = [
+        ("path", str(report.path)),
+        ("form", "ONNX package, served by ONNX Runtime, without torch"),
+        ("modalities", ", ".join(report.config.modalities)),
+        ("precision", precision + (", prompts also int8" if description.prefill else "")),
+        (
+            "context",
+            f"{report.context_tokens:,}{limit} tokens, LongRoPE switches at "
+            f"{decoder.original_max_position_embeddings:,}",
+        ),
+        ("files", size(report.total_bytes)),
+    ]
+    for graph in report.graphs:
+        written = f"{size(graph.weight_bytes)}, {graph.precision}, graph {size(graph.graph_bytes)}"
+        lines.append((f"  {graph.name}", written))
+    lines += [(f"adapter {a.name}", f"rank {a.r}, alpha {a.lora_alpha:g}") for a in report.config.adapters]
+    slot = "has a slot" if description.user_slot else "has no slot"
+    lines.append(("adapter of yours", slot + (" (--adapter)" if description.user_slot else "")))
+    lines.append(("cache", f"{size(report.kv_bytes_per_token)} a token"))
+    for parts in report.modality_sets():
+        whole, tokens = size(report.memory_bytes(parts)), f"{report.example_tokens:,} tokens"
+        lines.append((f"memory {'+'.join(parts)}", f"{whole} with {tokens}, activations apart"))
     return lines
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from tokenizers import Tokenizer
 
 from phi4.errors import InvalidArtifact
+from phi4.processing.chat_template import CHAT_TEMPLATE
 from phi4.processing.tokenizer import Phi4Tokenizer
 from phi4.processing.tokenizer_build import o200k_pattern
 from phi4.processing.tokenizer_file import TokenizerParts, native_calls, read_tokenizer_file
@@ -26,21 +27,6 @@ if TYPE_CHECKING:
 
 PRE_TOKENIZER = "gpt-4o"
 """llama.cpp's name of the o200k rules. Source: its converter gives Phi-4-mini this name."""
-
-CHAT_TEMPLATE = (
-    "{% for message in messages %}"
-    "{{ '<|' + ('tool_response' if message['role'] == 'tool' else message['role']) + '|>' }}"
-    "{% if message['content'] %}{{ message['content'] }}{% endif %}"
-    "{% if message['role'] == 'system' and message['tools'] %}"
-    "{{ '<|tool|>' + message['tools'] + '<|/tool|>' }}{% endif %}"
-    "{{ '<|end|>' }}"
-    "{% endfor %}"
-    "{{ '<|assistant|>' if add_generation_prompt else '<|endoftext|>' }}"
-)
-"""What `phi4.processing.chat` renders, for text turns; tool definitions stand in the system turn as a string.
-
-Source: spec 02, "Chat template"; the turn of a tool is spelt as the renderer spells it.
-"""
 
 # Every alternative of the o200k rules, with the cases where other rules cut elsewhere.
 _PROBES = (

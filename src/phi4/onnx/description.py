@@ -71,6 +71,7 @@ class Description:
         prefill: Whether there is a second form of the decoder for prompts.
         rotary_half: Width of the rotary tables.
         embedding: Where the embedding table stands.
+        context: Longest sequence the package serves, in tokens; None = what the model can.
     """
 
     parts: tuple[Modality, ...]
@@ -80,6 +81,7 @@ class Description:
     prefill: bool
     rotary_half: int
     embedding: EmbeddingLayout
+    context: int | None = None
 
 
 def write_description(folder: Path, description: Description) -> None:
@@ -118,6 +120,7 @@ def read_description(folder: Path) -> Description:
         prefill=_flag(where, raw, "prefill"),
         rotary_half=_whole(where, "rotary_half", raw.get("rotary_half")),
         embedding=_embedding(where, raw.get("embedding")),
+        context=_context(where, raw.get("context")),
     )
 
 
@@ -146,6 +149,12 @@ def _whole(where: Path, field: str, value: Any) -> int:
     # Also of the two offsets: a map of float32 numbers begins at a multiple of their size.
     if isinstance(value, bool) or not isinstance(value, int) or value < 0 or value % 4:
         raise refusal(where, field, value, "0 or a positive multiple of 4")
+    return value
+
+
+def _context(where: Path, value: Any) -> int | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise refusal(where, "context", value, "null or a number of tokens from 1")
     return value
 
 

@@ -51,6 +51,7 @@ class OnnxPackage:
         prefill: Whether there is a second form of the decoder for prompts.
         embedding: Where the embedding table stands.
         parts: Modalities whose files were checked; others may not be used.
+        context: Longest sequence it serves, in tokens; None = what the model can.
     """
 
     path: Path
@@ -60,6 +61,12 @@ class OnnxPackage:
     prefill: bool
     embedding: EmbeddingLayout
     parts: tuple[Modality, ...]
+    context: int | None = None
+
+    @property
+    def max_context_tokens(self) -> int:
+        """Longest sequence it serves. The config keeps the model's own: LongRoPE's factors depend on it."""
+        return self.context or self.config.decoder.max_position_embeddings
 
     @property
     def adapters(self) -> tuple[str, ...]:
@@ -109,7 +116,7 @@ def open_package(path: str | Path, modalities: Sequence[Modality] | None = None)
     """
     folder = Path(path)
     description = read_description(folder)
-    config = _config(folder, description)
+    config = package_config(folder, description)
     package = OnnxPackage(
         path=folder,
         config=config,
@@ -118,19 +125,28 @@ def open_package(path: str | Path, modalities: Sequence[Modality] | None = None)
         prefill=description.prefill,
         embedding=description.embedding,
         parts=check_parts(config, modalities),
+        context=description.context,
     )
     _check_files(package)
     return package
 
 
-def _config(folder: Path, description: Description) -> Phi4Config:
-    """The model of `config.json`, without the parts and adapters the package leaves out."""
+def package_config(folder: Path, description: Description) -> Phi4Config:
+    """The model of `config.json`, without the parts and adapters the package leaves out.
+
+    Raises:
+        InvalidConfig: The config cannot work.
+        InvalidArtifact: The description does not fit it.
+    """
     config, where = read_config(folder), folder / DESCRIPTION_NAME
     parts, adapters = description.parts, description.adapters
     known = [adapter.name for adapter in config.adapters]
     for field, names, there in (("parts", parts, config.modalities), ("adapters", adapters, known)):
         if not set(names) <= set(there):
             raise refusal(where, field, list(names), f"among {list(there)}, as config.json has it")
+    most = config.decoder.max_position_embeddings
+    if description.context is not None and description.context > most:
+        raise refusal(where, "context", description.context, f"at most {most}, as config.json has it")
     half = padded_half(config.decoder)
     if description.rotary_half != half:
         raise refusal(where, "rotary_half", description.rotary_half, f"{half}, as config.json implies")
@@ -144,7 +160,7 @@ def _config(folder: Path, description: Description) -> Phi4Config:
 
 def _check_files(package: OnnxPackage) -> None:
     """Every file the package's parts need: listed, in the folder, of the right size, and not hostile."""
-    sizes = _manifest_sizes(package.path)
+    sizes = manifest_sizes(package.path)
     embedding, decoder = package.embedding, package.config.decoder
     needed = {embedding.file: embedding.end(decoder.vocab_size, decoder.hidden_size)}
     for name in package.graphs:
@@ -181,7 +197,12 @@ def _weights_end(path: Path) -> int:
     return files.get(f"{path.name}.data", 0)
 
 
-def _manifest_sizes(folder: Path) -> dict[str, Any]:
+def manifest_sizes(folder: Path) -> dict[str, Any]:
+    """Files the manifest lists, each with the size it states; what it states is not checked here.
+
+    Raises:
+        InvalidArtifact: No manifest, or a broken one.
+    """
     where = folder / MANIFEST_NAME
     files = read_json_object(where).get("files")
     if not isinstance(files, dict):

@@ -126,7 +126,7 @@ class OrtRunner:
         limit = self._info.max_context_tokens
         if spec.reserved_tokens > limit:
             raise ContextOverflow(
-                f"{spec.reserved_tokens} tokens asked for, the model's context is {limit}: shorten"
+                f"{spec.reserved_tokens} tokens asked for, the context here is {limit}: shorten"
             )
         for name in spec.adapters:
             if name not in self._info.adapters:
@@ -180,7 +180,7 @@ class OrtRunner:
             dtype=self.package.precision["decoder"],
             attention="GroupQueryAttention",
             vocab_size=decoder.vocab_size,
-            max_context_tokens=decoder.max_position_embeddings,
+            max_context_tokens=self.package.max_context_tokens,
             bytes_per_token=self._lanes.bytes_per_token,
             max_rows=max_rows,
             max_step_tokens=max_step_tokens,

@@ -14,6 +14,7 @@ from phi4.cli.main import build_parser, main
 from phi4.configs import DTYPES, ROPE_POLICIES
 from phi4.errors import InvalidRequest
 from phi4.model.attention import ATTENTION_NAMES
+from phi4.registry import RUNNERS
 from phi4.types import AudioPart, ImagePart, SamplingParams, TextPart
 
 
@@ -98,6 +99,7 @@ def test_choices_are_those_of_the_rooms_that_use_them() -> None:
     assert set(options.DTYPES) == set(DTYPES)
     assert set(options.ATTENTION_NAMES) == set(ATTENTION_NAMES)
     assert set(options.ROPE_POLICIES) == set(ROPE_POLICIES)
+    assert set(options.RUNNERS) == set(RUNNERS)
 
 
 def test_detail_of_pictures_is_asked_where_pictures_are_taken() -> None:

@@ -14,8 +14,9 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from phi4.checkpoint import Checkpoint
 from phi4.errors import InvalidArtifact
 from phi4.gguf import write_gguf
-from phi4.gguf.vocabulary import CHAT_TEMPLATE, read_vocabulary
+from phi4.gguf.vocabulary import read_vocabulary
 from phi4.processing.chat import ChatRenderer
+from phi4.processing.chat_template import CHAT_TEMPLATE
 from phi4.processing.messages import parse_messages
 from phi4.processing.tokenizer import Phi4Tokenizer
 from phi4.processing.tokenizer_build import build_tokenizer

@@ -1,0 +1,60 @@
+"""Facts of the machine and of a runner that a figure is worth nothing without."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from phi4.api import Phi4
+from phi4.version import __version__
+
+_CPUINFO = Path("/proc/cpuinfo")
+_PACKAGES = ("numpy", "onnxruntime", "torch")
+
+
+def machine_facts(threads: int) -> dict[str, str]:
+    """Processor, CPUs, system and versions, in words.
+
+    Args:
+        threads: Threads the limits and the onnx runner use.
+    """
+    facts = {
+        "processor": processor_name(),
+        "threads": f"{threads} thread{'' if threads == 1 else 's'} on {os.cpu_count()} CPUs",
+        "system": platform.platform(terse=True),
+        "phi4": __version__,
+        "python": platform.python_version(),
+    }
+    for name in _PACKAGES:
+        try:
+            facts[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return facts
+
+
+def torch_threads(environment: Mapping[str, str]) -> int:
+    """Threads PyTorch computes with: `OMP_NUM_THREADS`, else the CPUs the process may be scheduled on."""
+    asked = environment.get("OMP_NUM_THREADS", "").strip()
+    if asked.isdecimal() and int(asked):
+        return int(asked)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processor_name(cpuinfo: Path = _CPUINFO) -> str:
+    """The processor's own name where the system tells it, else its architecture."""
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return next(iter(named), "") or platform.processor() or platform.machine()
+
+
+def runner_facts(model: Phi4) -> str:
+    """Device, arithmetic and attention of a loaded model, in words."""
+    info = model.info
+    return f"{info.device}, {info.dtype}, {info.attention} attention"

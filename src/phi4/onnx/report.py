@@ -1,0 +1,186 @@
+"""What a package is, told from its small files and the sizes of the large ones: the content of `phi4 show`.
+
+    report = describe_package(folder)
+    report.as_dict()               # for --json
+
+No session is opened and no weight is read, so it takes milliseconds whatever the size. Files that are
+missing or of another size than the manifest states are part of the report, not errors; whether bytes inside
+them changed is for `OnnxPackage.verify`, which reads all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from phi4.checkpoint.inspect import EXAMPLE_TOKENS
+from phi4.checkpoint.shards import contained
+from phi4.configs import Phi4Config
+from phi4.errors import InvalidArtifact
+from phi4.onnx.description import Description, read_description
+from phi4.onnx.package import PART_GRAPHS, manifest_sizes, open_package, package_config
+from phi4.types import Modality
+
+PREFILL_PRECISION = "int8 per channel"
+_PART_OF_GRAPH = {"subsampling": "speech"}
+
+
+@dataclass(frozen=True)
+class GraphReport:
+    """One graph of a package.
+
+    Attributes:
+        name: Its file's name without ".onnx".
+        precision: How its linear layers are stored.
+        graph_bytes: Size of the graph itself; 0 = not there.
+        weight_bytes: Size of its weights; 0 = not there.
+    """
+
+    name: str
+    precision: str
+    graph_bytes: int
+    weight_bytes: int
+
+    @property
+    def loaded_bytes(self) -> int:
+        """Memory its weights take in a session: fp16 is widened when the session opens."""
+        return self.weight_bytes * (2 if self.precision == "fp16" else 1)
+
+
+@dataclass(frozen=True)
+class PackageReport:
+    """What stands in a package's folder.
+
+    Attributes:
+        path: The folder.
+        config: The model, with the parts and adapters of the package.
+        description: Contents of `phi4_onnx.json`.
+        graphs: Its graphs.
+        total_bytes: Size of all files the manifest lists, as they are.
+        problems: What keeps it from being opened, a sentence each; empty = nothing.
+    """
+
+    path: Path
+    config: Phi4Config
+    description: Description
+    graphs: tuple[GraphReport, ...]
+    total_bytes: int
+    problems: tuple[str, ...]
+
+    @property
+    def context_tokens(self) -> int:
+        """Longest sequence it serves."""
+        return self.description.context or self.config.decoder.max_position_embeddings
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Key/value cache one position takes; ONNX Runtime keeps it in float32."""
+        return 2 * self.config.decoder.num_hidden_layers * self.config.decoder.kv_dim * 4
+
+    @property
+    def example_tokens(self) -> int:
+        """Length `memory_bytes` is stated for: the longest the short LongRoPE factors serve, where it may."""
+        return min(EXAMPLE_TOKENS, self.context_tokens)
+
+    def modality_sets(self) -> tuple[tuple[Modality, ...], ...]:
+        """Sets worth loading: text, text with each encoder, everything."""
+        encoders = self.config.modalities[1:]
+        sets: list[tuple[Modality, ...]] = [("text",), *(("text", encoder) for encoder in encoders)]
+        if len(encoders) > 1:
+            sets.append(self.config.modalities)
+        return tuple(sets)
+
+    def memory_bytes(self, modalities: Sequence[Modality]) -> int:
+        """Memory for the weights of these parts, both forms of the decoder, and the cache of one sequence."""
+        names = {"prefill", *(name for part in modalities for name in PART_GRAPHS[part])}
+        weights = sum(graph.loaded_bytes for graph in self.graphs if graph.name in names)
+        return weights + self.example_tokens * self.kv_bytes_per_token
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        description = self.description
+        return {
+            "path": str(self.path),
+            "form": "onnx",
+            "modalities": list(self.config.modalities),
+            "precision": dict(description.precision),
+            "graphs": [vars(graph) for graph in self.graphs],
+            "total_bytes": self.total_bytes,
+            "adapters": [vars(adapter) for adapter in self.config.adapters],
+            "user_slot": description.user_slot,
+            "prefill": description.prefill,
+            "context_tokens": self.context_tokens,
+            "model_context_tokens": self.config.decoder.max_position_embeddings,
+            "original_context_tokens": self.config.decoder.original_max_position_embeddings,
+            "kv_bytes_per_token": self.kv_bytes_per_token,
+            "memory_bytes": {"+".join(parts): self.memory_bytes(parts) for parts in self.modality_sets()},
+            "memory_tokens": self.example_tokens,
+            "problems": list(self.problems),
+        }
+
+
+def describe_package(path: str | Path) -> PackageReport:
+    """Report on a package's folder.
+
+    Raises:
+        InvalidConfig: The config cannot work.
+        InvalidArtifact: Config, description or manifest are missing, broken, or do not fit each other.
+    """
+    folder = Path(path)
+    description = read_description(folder)
+    config = package_config(folder, description)
+    total, problems = _files(folder, manifest_sizes(folder))
+    return PackageReport(
+        path=folder,
+        config=config,
+        description=description,
+        graphs=_graphs(folder, description),
+        total_bytes=total,
+        problems=problems or _refusal(folder),
+    )
+
+
+def _graphs(folder: Path, description: Description) -> tuple[GraphReport, ...]:
+    names = [name for part in description.parts for name in PART_GRAPHS[part]]
+    if description.prefill:
+        names.insert(1, "prefill")
+
+    def report(name: str) -> GraphReport:
+        stated = description.precision.get(_PART_OF_GRAPH.get(name, name), "unknown")
+        precision = PREFILL_PRECISION if name == "prefill" else stated
+        graph = folder / f"{name}.onnx"
+        return GraphReport(name, precision, _size(graph), _size(graph.with_name(f"{graph.name}.data")))
+
+    return tuple(report(name) for name in names)
+
+
+def _files(folder: Path, stated: Mapping[str, Any]) -> tuple[int, tuple[str, ...]]:
+    """Size of the files a manifest lists, and what is wrong with them."""
+    total, problems = 0, []
+    for name, nbytes in stated.items():
+        try:
+            path = contained(folder, name)
+        except InvalidArtifact as refused:
+            problems.append(str(refused))
+            continue
+        total += (size := _size(path))
+        if not path.is_file():
+            problems.append(f"{name} is missing")
+        elif size != nbytes:
+            problems.append(f"{name} has {size} bytes, the manifest states {nbytes}")
+    return total, tuple(problems)
+
+
+def _refusal(folder: Path) -> tuple[str, ...]:
+    """What opening it would be refused for, where all files are as the manifest has them."""
+    try:
+        open_package(folder)
+    except InvalidArtifact as refused:
+        return (str(refused),)
+    return ()
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0

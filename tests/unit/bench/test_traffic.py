@@ -1,0 +1,58 @@
+"""Bytes of a step follow sizes, precision, rows and length."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from phi4.bench.traffic import step_bytes
+from phi4.checkpoint import expected_shapes
+from phi4.configs import Phi4Config
+from phi4.engine.runner import RunnerInfo
+from phi4.testing.tiny import tiny_config
+
+INFO = RunnerInfo("torch", "cpu", "float32", "sdpa", 320, 4096, 1000, 8, 512)
+
+
+def values(config: Phi4Config) -> int:
+    total = 0
+    for shape in expected_shapes(config, ("text",), ()).values():
+        count = 1
+        for size in shape:
+            count *= size
+        total += count
+    return total
+
+
+@pytest.mark.parametrize(("dtype", "item"), [("float32", 4), ("bfloat16", 2), ("fp16", 4), ("rows8", 1)])
+def test_every_weight_of_the_text_model_is_read_once(dtype: str, item: int) -> None:
+    config = tiny_config()
+    assert step_bytes(config, replace(INFO, dtype=dtype), None, 0, 0) == item * values(config)
+
+
+def test_rows_share_weights_and_not_caches() -> None:
+    one, four = (step_bytes(tiny_config(), INFO, None, rows, 512) for rows in (1, 4))
+    assert four - one == 3 * 512 * INFO.bytes_per_token
+
+
+def test_blocks_carry_their_scales() -> None:
+    config = tiny_config()
+    sizes = {kind: step_bytes(config, replace(INFO, dtype=kind), None, 0, 0) for kind in ("int8", "int4")}
+    assert sizes["int8"] == pytest.approx(values(config) * 8.25 / 8)
+    assert sizes["int4"] == pytest.approx(values(config) * 4.25 / 8)
+
+
+def test_of_an_untied_table_only_the_output_matrix_is_read() -> None:
+    tied = tiny_config()
+    untied = replace(tied, decoder=replace(tied.decoder, tie_word_embeddings=False))
+    assert step_bytes(untied, INFO, None, 0, 0) == step_bytes(tied, INFO, None, 0, 0)
+
+
+def test_package_says_how_its_head_is_stored(tiny: Path) -> None:
+    config, info = tiny_config(), replace(INFO, dtype="int8")
+    assert step_bytes(config, info, tiny / "onnx", 0, 0) == pytest.approx(values(config) * 8.25 / 8)
+    fp32_decoder = step_bytes(config, INFO, tiny / "onnx", 0, 0)
+    head = config.decoder.vocab_size * config.decoder.hidden_size
+    assert fp32_decoder == pytest.approx(4 * (values(config) - head) + head * 8.25 / 8)
