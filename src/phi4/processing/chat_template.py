@@ -1,6 +1,6 @@
 """The chat format as a Jinja template, for programs that render prompts from one. phi4 never runs it.
 
-Exports carry it (GGUF files, packages for onnxruntime-genai); phi4 itself renders with `phi4.processing.chat`.
+Exports carry it (GGUF files, packages for onnxruntime-genai); phi4 renders with `phi4.processing.chat`.
 """
 
 from __future__ import annotations
