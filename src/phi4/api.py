@@ -61,6 +61,7 @@ def load(
     max_crops: int | None = None,
     placement: Placement = "inline",
     limits: MediaLimits = DEFAULT_LIMITS,
+    speculate: bool = True,
 ) -> Phi4:
     """Load a model.
 
@@ -81,6 +82,8 @@ def load(
         placement: "inline" leaves pictures where they are in a message and puts recordings before its text;
             "first" puts pictures, then recordings, then text.
         limits: What a picture or a recording may cost, see `phi4.processing.media.MediaLimits`.
+        speculate: Guess tokens that stood before in the same order and check several in one step: answers
+            that copy from the prompt come faster, and none changes beyond rounding.
 
     Raises:
         ModelNotFound: Nothing of that name.
@@ -108,7 +111,9 @@ def load(
     warn_without_adapter(config, parts)
     backend = open_runner(chosen, files, modalities=parts, **options, adapter=own)
     own_name = None if own is None else own.config.name
-    generator = Generator(backend, prepares, tokenizer, rope_policy=rope_policy, user_adapter=own_name)
+    generator = Generator(
+        backend, prepares, tokenizer, rope_policy=rope_policy, user_adapter=own_name, speculate=speculate
+    )
     return Phi4(generator, files.path)
 
 

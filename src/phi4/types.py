@@ -192,6 +192,8 @@ class Timing:
         first_token_s: From the request to the first token (encode + prefill + queue).
         total_s: From the request to the last token.
         rope_crossings: Times the row was prefilled again because it crossed the LongRoPE boundary.
+        drafted: Tokens guessed from what stood before (prompt lookup); they change no answer.
+        accepted: Of those the ones that were right, each a step saved.
     """
 
     encode_s: float = 0.0
@@ -199,6 +201,8 @@ class Timing:
     first_token_s: float = 0.0
     total_s: float = 0.0
     rope_crossings: int = 0
+    drafted: int = 0
+    accepted: int = 0
 
 
 @dataclass(frozen=True)

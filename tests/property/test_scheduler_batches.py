@@ -42,6 +42,7 @@ ABILITIES = st.fixed_dictionaries(
         "max_step_tokens": st.integers(1, 20),
         "mixes_adapters": st.booleans(),
         "mixes_prefill_decode": st.booleans(),
+        "verifies_drafts_in_batch": st.booleans(),
         "capacity_tokens": st.one_of(st.none(), st.integers(36, 80)),
     }
 )

@@ -62,6 +62,11 @@ def add_model_options(
         default="reference",
         help="LongRoPE: switch at the boundary, decide once a request, or short only (default: reference)",
     )
+    group.add_argument(
+        "--no-speculation",
+        action="store_true",
+        help="draw every token by itself, guess none that stood before",
+    )
     if pictures:
         group.add_argument(
             "--max-crops",
@@ -105,6 +110,7 @@ def load_model(args: argparse.Namespace) -> Phi4:
             attention=args.attention,
             adapter=args.adapter,
             runner=args.runner,
+            speculate=not args.no_speculation,
             max_crops=getattr(args, "max_crops", None),
         )
 

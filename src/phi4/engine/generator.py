@@ -15,6 +15,7 @@ from phi4.configs.rope import RopePolicy
 from phi4.configs.routing import Route
 from phi4.engine.adapters import check_user_adapter, choose_adapters
 from phi4.engine.answer import Answer
+from phi4.engine.drafting import UNKNOWN, PromptLookup
 from phi4.engine.longrope import longrope_policy
 from phi4.engine.preparing import Prepares
 from phi4.engine.request import Request
@@ -57,6 +58,7 @@ class Generator:
         tokenizer: The model's.
         rope_policy: "reference" (as the reference implementation; default), "pin" or "short".
         user_adapter: Name of the caller's own adapter, added after each request's modality adapter.
+        speculate: Guess tokens by prompt lookup (`drafting`) and let the runner check them.
 
     Raises:
         InvalidRequest: Unknown policy, or a user's adapter that is called like a modality's.
@@ -70,6 +72,7 @@ class Generator:
         *,
         rope_policy: RopePolicy = "reference",
         user_adapter: str | None = None,
+        speculate: bool = True,
     ) -> None:
         check_user_adapter(user_adapter)
         self.runner = runner
@@ -77,6 +80,7 @@ class Generator:
         self.tokenizer = tokenizer
         self._policy = longrope_policy(rope_policy, processor.config.decoder)
         self._user_adapter = user_adapter
+        self._speculate = speculate
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """Answer all requests, sharing steps; the order of answers is the order of requests.
@@ -161,6 +165,7 @@ class Generator:
             chosen.audio_projector,
             sampling=sampling,
             max_new_tokens=limit,
+            lookup=_lookup(inputs) if self._speculate else None,
             answer=answer,
         )
 
@@ -200,3 +205,11 @@ class Generator:
                 yield from scheduler.step()
         finally:
             scheduler.close()
+
+
+def _lookup(inputs: ModelInputs) -> PromptLookup:
+    """Guesses from a prompt; what media show is not read off it."""
+    known = inputs.token_ids.tolist()
+    for span in inputs.spans:
+        known[span.start : span.start + span.length] = [UNKNOWN] * span.length
+    return PromptLookup(known)

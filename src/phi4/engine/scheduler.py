@@ -9,10 +9,11 @@ rows before prompt chunks.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from phi4.configs.rope import Regime
 from phi4.engine.longrope import LongRopePolicy
-from phi4.engine.runner import ModelRunner, RunnerInfo, StepPlan
+from phi4.engine.runner import ModelRunner, Row, RunnerInfo, StepPlan
 from phi4.engine.sequence import LiveSequence
 from phi4.errors import OutOfMemory
 from phi4.types import Delta
@@ -86,7 +87,7 @@ class Scheduler:
         if not self._running:
             return []
         chosen = choose(self._running, self._runner.info)
-        plan = StepPlan(tuple(sequence.row(count) for sequence, count in chosen))
+        plan = StepPlan(tuple(self._rows(chosen)))
         try:
             result = self._runner.step(plan)
         except OutOfMemory:
@@ -105,6 +106,22 @@ class Scheduler:
         self._num_steps += 1
         self._cross()
         return seen
+
+    def _rows(self, chosen: Sequence[tuple[LiveSequence, int]]) -> Iterator[Row]:
+        """The rows of a step, with guesses of what follows, as many as runner, budget and regime allow."""
+        info = self._runner.info
+        together = info.verifies_drafts_in_batch and info.mixes_prefill_decode
+        left = info.max_step_tokens - sum(count for _, count in chosen)
+        for sequence, count in chosen:
+            drafts = sequence.guess(left) if left and (together or len(chosen) == 1) else ()
+            # Each guess is drawn after under the factors of the whole step: none may lie beyond a change.
+            while drafts and self._regime_after(sequence, len(drafts)) != sequence.regime:
+                drafts = drafts[:-1]
+            left -= len(drafts)
+            yield sequence.row(count, drafts)
+
+    def _regime_after(self, sequence: LiveSequence, more: int) -> Regime:
+        return self._policy.regime(sequence.rope_length + more, sequence.final_length)
 
     def _admit(self) -> None:
         while self._waiting and len(self._running) < self._most_rows:

@@ -16,6 +16,7 @@ import numpy as np
 from phi4.configs.rope import Regime
 from phi4.configs.routing import AudioProjector
 from phi4.engine.answer import Answer
+from phi4.engine.drafting import PromptLookup
 from phi4.engine.request import piece_length, pieces_between, prompt_pieces, text_piece
 from phi4.engine.runner import (
     Draw,
@@ -31,7 +32,7 @@ from phi4.engine.runner import (
     Slot,
     Want,
 )
-from phi4.types import Completion, Delta, ModelInputs, Timing, Usage
+from phi4.types import Completion, Delta, ModelInputs, Timing, ToolCall, Usage
 
 
 @dataclass
@@ -43,6 +44,8 @@ class Clock:
     encoded: float = 0.0
     first: float = 0.0
     rope_crossings: int = 0
+    drafted: int = 0
+    accepted: int = 0
 
     def timing(self) -> Timing:
         """What the caller sees, as of now."""
@@ -54,6 +57,8 @@ class Clock:
             first - self.asked,
             now - self.asked,
             self.rope_crossings,
+            self.drafted,
+            self.accepted,
         )
 
 
@@ -140,11 +145,15 @@ class LiveSequence(ABC):
         self.slot = runner.open(SequenceSpec(self.adapters, regime, self.final_length))
         self.regime, self.fed = regime, 0
 
-    def row(self, count: int) -> Row:
-        """The next `count` positions as a row of a plan."""
+    def guess(self, most: int) -> tuple[int, ...]:
+        """Up to `most` tokens that may follow, for the runner to check; none where nothing is drawn."""
+        return ()
+
+    def row(self, count: int, drafts: tuple[int, ...] = ()) -> Row:
+        """The next `count` positions as a row of a plan, and guesses of what follows them."""
         assert self.slot is not None and 0 < count <= self.pending
         stop = self.fed + count
-        return Row(self.slot, self._pieces(self.fed, stop), self.want(stop))
+        return Row(self.slot, self._pieces(self.fed, stop), self.want(stop), drafts)
 
     def _pieces(self, start: int, stop: int) -> tuple[Piece, ...]:
         length = self.prompt_length
@@ -155,7 +164,16 @@ class LiveSequence(ABC):
     def advance(self, row: Row, result: RowResult) -> Delta | None:
         """Account for a row that ran; returns what the caller should see, if anything."""
         self.fed += sum(piece_length(piece) for piece in row.pieces)
+        if row.drafts:
+            right = len(result.token_ids) - 1  # the runner keeps right guesses in its cache
+            self.fed += right
+            self.judged(len(row.drafts), right)
         return None if isinstance(row.want, Nothing) else self.take(result, self.fed)
+
+    def judged(self, guessed: int, right: int) -> None:
+        """Learn how many guesses were right."""
+        self.clock.drafted += guessed
+        self.clock.accepted += right
 
     def close_slot(self, runner: ModelRunner) -> None:
         """Give the cache back, if there is one."""
@@ -176,10 +194,11 @@ class LiveSequence(ABC):
 
 @dataclass
 class Generating(LiveSequence):
-    """A sequence that grows by one drawn token a step."""
+    """A sequence that grows by drawn tokens: one a step, and as many more as were guessed right."""
 
     sampling: PackedSampling = field(default_factory=PackedSampling)
     max_new_tokens: int = 1
+    lookup: PromptLookup | None = None
     answer: Answer = field(kw_only=True)
 
     @property
@@ -197,14 +216,34 @@ class Generating(LiveSequence):
     def want(self, stop: int) -> Want:
         return Draw(self.sampling) if stop == self.target_length else Nothing()
 
+    def guess(self, most: int) -> tuple[int, ...]:
+        # The last token of the longest answer is drawn, never fed.
+        room = self.final_length - 1 - self.target_length
+        if self.lookup is None or self.pending != 1 or not self.tokens or room < 1:
+            return ()
+        return self.lookup.guess(min(most, room))
+
+    def judged(self, guessed: int, right: int) -> None:
+        super().judged(guessed, right)
+        if self.lookup is not None:
+            self.lookup.judged(guessed, right)
+
     def take(self, result: RowResult, stop: int) -> Delta:
-        token = int(result.token_ids[0])
         if not self.tokens:
             self.clock.first = time.perf_counter()
-        self.tokens.append(token)
-        text, calls = self.answer.push(token)
+        said = ""
+        called: list[ToolCall] = []
+        for token in result.token_ids.tolist():
+            self.tokens.append(token)
+            if self.lookup is not None:
+                self.lookup.push(token)
+            text, calls = self.answer.push(token)
+            said += text
+            called += calls
+            if self.answer.finished:
+                break
         self.done = self.answer.finished
-        return Delta(text, calls, self.completion() if self.done else None)
+        return Delta(said, tuple(called), self.completion() if self.done else None)
 
     def completion(self) -> Completion:
         """The answer as it stands, with counts and times."""
