@@ -99,7 +99,7 @@ def test_eval_of_a_text_model_asks_what_it_can_answer_and_refuses_the_rest_by_na
     line = ["eval", str(tmp_path / "mini"), "-n", "2", "--json"]
     assert main(line) == 0
     rows = json.loads(capsys.readouterr().out)["rows"]
-    assert [row["task"] for row in rows] == ["command", "sums"]
+    assert [row["task"] for row in rows] == ["table_qa", "number_qa", "command", "sums"]
     assert main([*line, "--tasks", "read_text"]) == 2
     assert "takes no pictures" in capsys.readouterr().err
 

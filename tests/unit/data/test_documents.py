@@ -28,7 +28,7 @@ def test_documents_are_plain_text_without_a_prompt() -> None:
 
 def test_all_kinds_of_documents_occur() -> None:
     kinds = Counter(record.metadata["kind"] for record in DOCUMENTS)
-    assert len(kinds) == 16 and min(kinds.values()) > 20
+    assert len(kinds) == 17 and min(kinds.values()) > 20
 
 
 def test_sums_and_comparisons_in_documents_are_true() -> None:
