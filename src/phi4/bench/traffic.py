@@ -8,12 +8,13 @@ for text.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 from phi4.checkpoint import expected_shapes
 from phi4.configs import Phi4Config
 from phi4.engine.runner import RunnerInfo
-from phi4.onnx.description import read_description
+from phi4.onnx.description import layer_of, layer_precision, read_description
 from phi4.onnx.package import is_package
 
 _TABLE, _HEAD = "decoder.embed_tokens.weight", "decoder.lm_head.weight"
@@ -34,13 +35,18 @@ def step_bytes(config: Phi4Config, info: RunnerInfo, path: Path | None, rows: in
         length: Positions each holds.
     """
     head, block = info.dtype, 128
+    layers: Mapping[str, str] = {}
     if path is not None and is_package(path):
         description = read_description(path)
         head, block = description.precision["head"], description.embedding.block_size
+        layers = description.layers
     shapes = expected_shapes(config, ("text",), ())
     matrix = _HEAD if _HEAD in shapes else _TABLE  # of an untied table only rows are read
-    weights = sum(math.prod(shape) for name, shape in shapes.items() if name not in (_TABLE, _HEAD))
-    bits = weights * _bits(info.dtype, block) + math.prod(shapes[matrix]) * _bits(head, block)
+    bits = math.prod(shapes[matrix]) * _bits(head, block)
+    for name, shape in shapes.items():
+        if name not in (_TABLE, _HEAD):
+            kind = layer_precision(layers, layer_of(name)) or info.dtype
+            bits += math.prod(shape) * _bits(kind, block)
     return bits / 8 + rows * length * info.bytes_per_token
 
 

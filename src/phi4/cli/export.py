@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from phi4.cli import calibration
+from phi4.cli.calibration import PRECISIONS
 from phi4.cli.console import print_json, print_text, stderr
 from phi4.cli.options import modalities
 from phi4.errors import InvalidRequest, ModelNotFound
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from phi4.types import Modality
 
 # Spelt out for `--help`, which must not wait for numpy; a test holds them equal to the lists in use.
-PRECISIONS = ("int4", "int8", "fp16", "fp32")
 PARTS = ("decoder", "head", "vision", "speech")
 GGUF_DTYPES = ("float16", "float32", "bfloat16")
 
@@ -69,6 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     onnx.add_argument(
         "--no-user-slot", action="store_true", help="no slot for an adapter of your own (--adapter)"
     )
+    calibration.add_arguments(parser)
     gguf = parser.add_argument_group("gguf")
     gguf.add_argument(
         "--dtype", choices=GGUF_DTYPES, default="float16", help="of the weights (default: float16)"
@@ -130,8 +132,9 @@ def _onnx(
         block_size=args.block_size,
         context=args.context,
     )
-    folder = export_package(checkpoint, args.out, options, told)
-    return folder, [f'try it: phi4 ask -m {folder} "Hello"']
+    options, rows, notes = calibration.calibrated(args, options, checkpoint)
+    folder = export_package(checkpoint, args.out, options, told, rows)
+    return folder, [f'try it: phi4 ask -m {folder} "Hello"', *notes]
 
 
 def _gguf(

@@ -132,6 +132,8 @@ def package_facts(report: PackageReport) -> list[tuple[str, str]]:
     decoder, description = report.config.decoder, report.description
     limit = "" if description.context is None else f" of the model's {decoder.max_position_embeddings:,}"
     precision = ", ".join(f"{part} {kind}" for part, kind in description.precision.items())
+    if "int4" in (*description.precision.values(), *description.layers.values()):
+        precision += f", 4 bits by {description.method}"
     lines = [
         ("path", str(report.path)),
         ("form", "ONNX package, served by ONNX Runtime, without torch"),
@@ -144,6 +146,7 @@ def package_facts(report: PackageReport) -> list[tuple[str, str]]:
         ),
         ("files", size(report.total_bytes)),
     ]
+    lines += [(f"  {pattern}", kind) for pattern, kind in description.layers.items()]
     for graph in report.graphs:
         written = f"{size(graph.weight_bytes)}, {graph.precision}, graph {size(graph.graph_bytes)}"
         lines.append((f"  {graph.name}", written))

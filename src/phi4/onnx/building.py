@@ -1,6 +1,7 @@
 """The door to `phi4.onnx.build`, which needs packages that running a model does not.
 
 export_package(open_checkpoint(folder), out, ExportOptions(precision="int4"))
+layers = mixed_layers(checkpoint, options, inputs, percent=10)
 """
 
 from __future__ import annotations
@@ -15,5 +16,6 @@ except ImportError:
     ) from None
 
 from phi4.onnx.build.export import ExportOptions, export_package
+from phi4.onnx.calibrate.measuring import measure_layers, mixed_layers
 
-__all__ = ["ExportOptions", "export_package"]
+__all__ = ["ExportOptions", "export_package", "measure_layers", "mixed_layers"]

@@ -10,10 +10,12 @@ config and the files beside them is checked in `package.py`.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from phi4.configs.jsonfile import read_json_object
 from phi4.errors import InvalidArtifact
@@ -22,6 +24,8 @@ from phi4.types import Modality
 DESCRIPTION_NAME = "phi4_onnx.json"
 VERSION = 1
 EmbeddingKind = Literal["fp32", "fp16", "nbits"]
+_Kind = TypeVar("_Kind", bound=str)
+_LAYER = re.compile(r"decoder\.layers\.\d+\.(?:self_attn|mlp)\.[a-z_]+_proj")
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,9 @@ class Description:
         rotary_half: Width of the rotary tables.
         embedding: Where the embedding table stands.
         context: Longest sequence the package serves, in tokens; None = what the model can.
+        layers: Patterns of decoder layers' names -> how their weights are stored, where it differs from
+            the decoder's; see `layer_precision`.
+        method: How 4-bit weights were chosen; "rtn" is rounding to nearest.
     """
 
     parts: tuple[Modality, ...]
@@ -82,6 +89,24 @@ class Description:
     rotary_half: int
     embedding: EmbeddingLayout
     context: int | None = None
+    layers: Mapping[str, str] = field(default_factory=dict)
+    method: str = "rtn"
+
+
+def layer_of(tensor: str) -> str:
+    """The decoder's linear layer a tensor belongs to, its adapters' matrices included; "" = to none."""
+    found = _LAYER.match(tensor)
+    return found[0] if found else ""
+
+
+def layer_precision(layers: Mapping[str, _Kind], layer: str) -> _Kind | None:
+    """How a linear layer's weights are stored where that was said for it alone.
+
+    Args:
+        layers: Patterns as shells have them, "decoder.layers.*.mlp.down_proj"; the first that fits counts.
+        layer: Name of the layer.
+    """
+    return next((kind for pattern, kind in layers.items() if fnmatchcase(layer, pattern)), None)
 
 
 def write_description(folder: Path, description: Description) -> None:
@@ -121,6 +146,8 @@ def read_description(folder: Path) -> Description:
         rotary_half=_whole(where, "rotary_half", raw.get("rotary_half")),
         embedding=_embedding(where, raw.get("embedding")),
         context=_context(where, raw.get("context")),
+        layers=_strings(where, "layers", raw.get("layers", {})),
+        method=_method(where, raw.get("method", "rtn")),
     )
 
 
@@ -159,11 +186,22 @@ def _context(where: Path, value: Any) -> int | None:
 
 
 def _precision(where: Path, raw: Any) -> dict[str, str]:
-    if not isinstance(raw, dict) or not all(isinstance(value, str) for value in raw.values()):
-        raise refusal(where, "precision", raw, "an object of parts and their precision")
-    if not {"decoder", "head"} <= set(raw):
+    found = _strings(where, "precision", raw)
+    if not {"decoder", "head"} <= set(found):
         raise refusal(where, "precision", raw, "given for decoder and head")
+    return found
+
+
+def _strings(where: Path, field: str, raw: Any) -> dict[str, str]:
+    if not isinstance(raw, dict) or not all(isinstance(value, str) for value in raw.values()):
+        raise refusal(where, field, raw, "an object of names and their precision")
     return dict(raw)
+
+
+def _method(where: Path, value: Any) -> str:
+    if not isinstance(value, str):
+        raise refusal(where, "method", value, "a word")
+    return value
 
 
 def _embedding(where: Path, raw: Any) -> EmbeddingLayout:

@@ -106,6 +106,8 @@ class PackageReport:
             "form": "onnx",
             "modalities": list(self.config.modalities),
             "precision": dict(description.precision),
+            "layers": dict(description.layers),
+            "method": description.method,
             "graphs": [vars(graph) for graph in self.graphs],
             "total_bytes": self.total_bytes,
             "adapters": [vars(adapter) for adapter in self.config.adapters],

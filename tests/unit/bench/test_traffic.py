@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from phi4.bench.traffic import step_bytes
-from phi4.checkpoint import expected_shapes
+from phi4.checkpoint import expected_shapes, open_checkpoint
 from phi4.configs import Phi4Config
 from phi4.engine.runner import RunnerInfo
+from phi4.onnx.building import ExportOptions, export_package
 from phi4.testing.tiny import tiny_config
 
 INFO = RunnerInfo("torch", "cpu", "float32", "sdpa", 320, 4096, 1000, 8, 512)
@@ -56,3 +57,14 @@ def test_package_says_how_its_head_is_stored(tiny: Path) -> None:
     fp32_decoder = step_bytes(config, INFO, tiny / "onnx", 0, 0)
     head = config.decoder.vocab_size * config.decoder.hidden_size
     assert fp32_decoder == pytest.approx(4 * (values(config) - head) + head * 8.25 / 8)
+
+
+def test_layers_with_a_precision_of_their_own_are_read_as_stored(tiny: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mixed"
+    options = ExportOptions("int4", modalities=("text",), layers={"decoder.layers.*.mlp.down_proj": "int8"})
+    export_package(open_checkpoint(tiny), folder, options)
+    config, info = tiny_config(), replace(INFO, dtype="int4")
+    width, height = config.decoder.target_dims("mlp.down_proj")
+    more = config.decoder.num_hidden_layers * width * height * 4 / 8
+    plain = step_bytes(config, info, tiny / "onnx", 0, 0)  # its head has 8 bits too
+    assert step_bytes(config, info, folder, 0, 0) == pytest.approx(plain + more)

@@ -54,14 +54,14 @@ def build_decoder(config: Phi4Config, read: Read, path: Path, choose: Choose, us
     """
     with WeightSink(path.with_name(f"{path.name}.data")) as sink:
         g = GraphWriter("decoder", sink)
-        writer = _DecoderWriter(g, config.decoder, config.adapters, read, choose)
+        writer = DecoderWriter(g, config.decoder, config.adapters, read, choose)
         writer.write(user_slot)
         model = g.model()
     save_graph(model, path)
 
 
 @dataclass(frozen=True)
-class _PassInputs:
+class PassInputs:
     """What every layer reads: sequence lengths, rotary tables, and the flags of adapters."""
 
     positions: ir.Value
@@ -74,8 +74,11 @@ class _PassInputs:
     adapted: ir.Value | None
 
 
-class _DecoderWriter:
-    """The graph under construction with what it is made of."""
+class DecoderWriter:
+    """The graph under construction with what it is made of.
+
+    `layer.py` overrides where its vectors and matrices come from.
+    """
 
     def __init__(
         self,
@@ -95,23 +98,29 @@ class _DecoderWriter:
         wanted = g.input("rows", np.int64, ("R",))
         presents: list[tuple[ir.Value, ir.Value]] = []
         for layer in range(self.config.num_hidden_layers):
-            mixed, key, value = self._attention(hidden, layer, shared)
+            hidden, key, value = self._layer(hidden, layer, shared)
             presents.append((key, value))
-            hidden = g.op("Add", hidden, mixed)
-            hidden = g.op("Add", hidden, self._mlp(hidden, layer, shared))
         flat = g.op("Reshape", hidden, g.constant([-1, size], np.int64))
         picked = g.op("Gather", flat, wanted, attributes={"axis": 0})
         g.output("picked", self._norm(picked, "decoder.norm"), np.float32, ("R", size))
-        shape = self._cache_shape
-        for layer, (key, value) in enumerate(presents):
-            g.output(f"present_key.{layer}", key, np.float32, shape)
-            g.output(f"present_value.{layer}", value, np.float32, shape)
+        for layer, caches in enumerate(presents):
+            self._give_caches(layer, *caches)
+
+    def _layer(self, hidden: ir.Value, layer: int, shared: PassInputs) -> tuple[ir.Value, ir.Value, ir.Value]:
+        """`[B, T, D]` to the same behind one layer, and the layer's caches."""
+        mixed, key, value = self._attention(hidden, layer, shared)
+        hidden = self.g.op("Add", hidden, mixed)
+        return self.g.op("Add", hidden, self._mlp(hidden, layer, shared)), key, value
+
+    def _give_caches(self, layer: int, key: ir.Value, value: ir.Value) -> None:
+        self.g.output(f"present_key.{layer}", key, np.float32, self._cache_shape)
+        self.g.output(f"present_value.{layer}", value, np.float32, self._cache_shape)
 
     @property
     def _cache_shape(self) -> tuple[int | str, ...]:
         return ("B", self.config.num_key_value_heads, "S", self.config.head_dim)
 
-    def _inputs(self, user_slot: bool) -> _PassInputs:
+    def _inputs(self, user_slot: bool) -> PassInputs:
         g, half = self.g, padded_half(self.config)
         inputs = {
             "positions": g.input("positions", np.int64, ("B", "T")),
@@ -125,10 +134,10 @@ class _DecoderWriter:
         adapted: ir.Value | None = None
         for flag in (*flags.values(), *([] if user is None else [user])):
             adapted = flag if adapted is None else g.op("Or", adapted, flag)
-        return _PassInputs(**inputs, flags=flags, user=user, adapted=adapted)
+        return PassInputs(**inputs, flags=flags, user=user, adapted=adapted)
 
     def _attention(
-        self, hidden: ir.Value, layer: int, shared: _PassInputs
+        self, hidden: ir.Value, layer: int, shared: PassInputs
     ) -> tuple[ir.Value, ir.Value, ir.Value]:
         """`[B, T, D]` to the layer's contribution and its caches."""
         g, config = self.g, self.config
@@ -157,7 +166,7 @@ class _DecoderWriter:
         )
         return self._linear(mixed, layer, "self_attn.o_proj", shared), key, value
 
-    def _mlp(self, hidden: ir.Value, layer: int, shared: _PassInputs) -> ir.Value:
+    def _mlp(self, hidden: ir.Value, layer: int, shared: PassInputs) -> ir.Value:
         """SwiGLU: the first half of `gate_up_proj` is the gate."""
         g = self.g
         normed = self._norm(hidden, f"decoder.layers.{layer}.post_attention_layernorm")
@@ -167,11 +176,14 @@ class _DecoderWriter:
         return self._linear(g.op("Mul", value, swish), layer, "mlp.down_proj", shared)
 
     def _norm(self, hidden: ir.Value, name: str) -> ir.Value:
-        weight = self.g.weight(f"{name}.weight", np.asarray(self.read(f"{name}.weight"), np.float32))
+        weight = self._vector(f"{name}.weight")
         attributes = {"axis": -1, "epsilon": self.config.rms_norm_eps, "stash_type": 1}
         return self.g.op("SimplifiedLayerNormalization", hidden, weight, attributes=attributes)
 
-    def _linear(self, x: ir.Value, layer: int, target: str, shared: _PassInputs) -> ir.Value:
+    def _vector(self, name: str) -> ir.Value:
+        return self.g.weight(name, np.asarray(self.read(name), np.float32))
+
+    def _linear(self, x: ir.Value, layer: int, target: str, shared: PassInputs) -> ir.Value:
         """One linear layer and its adapters: `[..., K]` to `[..., N]`."""
         g, name = self.g, f"decoder.layers.{layer}.{target}"
         precision = self.choose(name)
@@ -217,7 +229,7 @@ class _DecoderWriter:
 class _Lora:
     """One adapter of one linear layer, at the layer's precision; the scale is part of B."""
 
-    writer: _DecoderWriter
+    writer: DecoderWriter
     layer: int
     target: str
     adapter: AdapterConfig

@@ -1,6 +1,7 @@
 """A checkpoint to an ONNX package: tensor by tensor, without torch, in a folder that can be interrupted.
 
     export_package(checkpoint, folder, ExportOptions(precision="int4"))
+    export_package(checkpoint, folder, ExportOptions(method="gptq"), rows=inputs)
 
 One graph after the other is written; a finished one is recorded with the digest of its files, so an export
 that was stopped goes on with the graph it was at. The manifest comes last: until then nobody opens the
@@ -20,12 +21,19 @@ from phi4.configs import Layout, Phi4Config, write_config
 from phi4.errors import InvalidArtifact, InvalidRequest
 from phi4.onnx.build.genai import write_genai
 from phi4.onnx.build.merge import Merged
-from phi4.onnx.build.options import ExportOptions, Part, exported_config
+from phi4.onnx.build.options import CALIBRATED, ExportOptions, Part, exported_config
 from phi4.onnx.build.plan import PlannedGraph, plan_graphs
+from phi4.onnx.build.quantise import Quantise
 from phi4.onnx.build.unfinished import Unfinished, graph_files
+from phi4.onnx.calibrate.grams import Grams
+from phi4.onnx.calibrate.quantiser import make_quantiser
+from phi4.onnx.calibrate.rows import CalibrationRow, digest, make_rows
+from phi4.onnx.calibrate.walk import DecoderWeights, Walk
 from phi4.onnx.description import DESCRIPTION_NAME, Description, write_description
 from phi4.onnx.rotary_order import padded_half
+from phi4.onnx.session import choose_session
 from phi4.shapes import AnyArray
+from phi4.types import ModelInputs
 
 __all__ = ["ExportOptions", "Progress", "export_package"]
 
@@ -38,7 +46,11 @@ Progress = Callable[[int, int], None]
 
 
 def export_package(
-    checkpoint: Checkpoint, folder: Path, options: ExportOptions, progress: Progress | None = None
+    checkpoint: Checkpoint,
+    folder: Path,
+    options: ExportOptions,
+    progress: Progress | None = None,
+    rows: Sequence[ModelInputs] = (),
 ) -> Path:
     """Write a package; goes on with one that was stopped.
 
@@ -47,17 +59,20 @@ def export_package(
         folder: Made when missing; must be empty or hold an unfinished export of the same.
         options: What to write.
         progress: Told how far it is.
+        rows: Prompts to calibrate with, for the methods that need them.
 
     Raises:
-        InvalidRequest: Options that cannot be, a folder in use, or a disk too full.
+        InvalidRequest: Options that cannot be, rows without use or missing, a folder in use, or a disk too
+            full.
         InvalidArtifact: The checkpoint lacks its tokenizer, or holds weights that are not finite.
         CheckpointMismatch: Its tensors do not fit its config.
     """
     folder = Path(folder)
     config = exported_config(checkpoint.config, options)
     _check_source(checkpoint, config, options)
-    state = Unfinished.begin(folder, checkpoint, options)
-    graphs = plan_graphs(config, options)
+    _check_rows(options, rows)
+    state = Unfinished.begin(folder, checkpoint, options, digest(rows) if rows else None)
+    graphs = plan_graphs(config, options, _quantiser(checkpoint, config, options, rows))
     done = {graph.name for graph in graphs if state.has(graph.name)}
     _check_room(checkpoint, folder, [graph for graph in graphs if graph.name not in done])
     state.save()
@@ -79,6 +94,37 @@ def _check_source(checkpoint: Checkpoint, config: Phi4Config, options: ExportOpt
     for name in TOKENIZER_FILES:
         if not (checkpoint.path / name).is_file():
             raise InvalidArtifact(f"{checkpoint.path / name}: missing; a package needs it")
+
+
+def _check_rows(options: ExportOptions, rows: Sequence[ModelInputs]) -> None:
+    if rows and options.method not in CALIBRATED:
+        raise InvalidRequest(
+            f"method {options.method!r} has no use for rows to calibrate with; leave them out, or choose "
+            f"{' or '.join(CALIBRATED)}"
+        )
+    if not rows and options.method in CALIBRATED:
+        raise InvalidRequest(
+            f"method {options.method!r} needs rows to calibrate with; give some (--calibrate), or choose "
+            "search"
+        )
+
+
+def _quantiser(
+    checkpoint: Checkpoint, config: Phi4Config, options: ExportOptions, inputs: Sequence[ModelInputs]
+) -> Quantise:
+    """The method asked for; rows are embedded and walked through the decoder when it first needs them."""
+    if options.method not in CALIBRATED:
+        return make_quantiser(options.method)
+    choice = choose_session()
+    weights = DecoderWeights(checkpoint, config, options.merge_adapter)
+    made: list[CalibrationRow] = []
+
+    def start() -> Walk:
+        if not made:
+            made.extend(make_rows(checkpoint, config, inputs, choice))
+        return Walk(weights, made, choice)
+
+    return make_quantiser(options.method, Grams(start, diagonals=options.method == "weighted"))
 
 
 def _check_room(checkpoint: Checkpoint, folder: Path, graphs: Sequence[PlannedGraph]) -> None:
@@ -120,6 +166,8 @@ def _finish(
         rotary_half=padded_half(config.decoder),
         embedding=state.embedding,
         context=options.context,
+        layers=dict(options.layers),
+        method=options.method,
     )
     write_description(folder, description)
     files = [file for graph in graphs for file in graph_files(graph.name)]

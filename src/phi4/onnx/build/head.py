@@ -18,7 +18,6 @@ from phi4.errors import InvalidRequest
 from phi4.onnx.build.decoder import Read
 from phi4.onnx.build.graph import GraphWriter, save_graph
 from phi4.onnx.build.linear import Precision, linear
-from phi4.onnx.build.quantise import quantise_blocks
 from phi4.onnx.build.weights import WeightSink
 from phi4.onnx.description import EmbeddingLayout
 from phi4.shapes import AnyArray
@@ -79,7 +78,7 @@ def _store(sink: WeightSink, table: AnyArray, precision: Precision) -> None:
         sink.put(TABLE, np.ascontiguousarray(table, np.float32 if precision.kind == "fp32" else np.float16))
         return
     bits = 8 if precision.kind == "int8" else 4
-    packed, scales = quantise_blocks(table, bits, precision.block_size)
+    packed, scales = precision.quantise(TABLE, table, bits, precision.block_size)
     sink.put(f"{TABLE}.q{bits}", packed)
     sink.put(f"{TABLE}.scales", scales)
 

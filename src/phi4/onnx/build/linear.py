@@ -15,7 +15,7 @@ take float32 activations and give float32; what differs is how the weight is sto
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -24,7 +24,7 @@ import onnx_ir as ir
 from phi4.checkpoint.keymap import adapter_of
 from phi4.errors import InvalidArtifact
 from phi4.onnx.build.graph import GraphWriter
-from phi4.onnx.build.quantise import quantise_blocks, quantise_channels
+from phi4.onnx.build.quantise import Quantise, quantise_channels, round_to_nearest
 from phi4.shapes import AnyArray
 
 Kind = Literal["fp32", "fp16", "int8", "int4", "rows8"]
@@ -47,10 +47,12 @@ class Precision:
     Attributes:
         kind: See the module.
         block_size: Weights that share a scale in "int8" and "int4", along the input; a power of two from 16.
+        quantise: Makes the blocks of "int8" and "int4".
     """
 
     kind: Kind = "fp32"
     block_size: int = 128
+    quantise: Quantise = field(default=round_to_nearest, repr=False)
 
 
 def fitting_block(precision: Precision, columns: int) -> Precision:
@@ -132,7 +134,7 @@ def _blocks(
     g: GraphWriter, x: ir.Value, name: str, weight: AnyArray, precision: Precision, bias: ir.Value | None
 ) -> ir.Value:
     bits = 4 if precision.kind == "int4" else 8
-    packed, scales = quantise_blocks(weight, bits, precision.block_size)
+    packed, scales = precision.quantise(name, weight, bits, precision.block_size)
     _refuse_infinite(name, scales)
     return g.contrib(
         "MatMulNBits",

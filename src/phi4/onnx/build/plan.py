@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from phi4.checkpoint.inventory import expected_shapes
@@ -12,11 +12,12 @@ from phi4.configs import Phi4Config
 from phi4.onnx.build.decoder import Read, build_decoder
 from phi4.onnx.build.head import TABLE, UNTIED, build_head
 from phi4.onnx.build.linear import Precision, stored_as, stored_bytes
-from phi4.onnx.build.options import ExportOptions
+from phi4.onnx.build.options import PARTS, ExportOptions
+from phi4.onnx.build.quantise import Quantise, round_to_nearest
 from phi4.onnx.build.speech import ENCODER, build_speech, build_subsampling
 from phi4.onnx.build.vision import build_vision
 from phi4.onnx.build.weights import PAGE_BYTES
-from phi4.onnx.description import EmbeddingLayout
+from phi4.onnx.description import EmbeddingLayout, layer_of
 
 Build = Callable[[Read, Path], EmbeddingLayout | None]
 GRAPH_BYTES_A_TENSOR = 4096
@@ -33,12 +34,14 @@ class PlannedGraph:
         shapes: The tensors it is made of, by canonical name; each is read once.
         precision: Of its linear layers.
         build: Reads them and writes the graph.
+        layers: Precision of single linear layers, where it is another.
     """
 
     name: str
     shapes: dict[str, tuple[int, ...]]
     precision: Precision
     build: Build
+    layers: Mapping[str, Precision] = field(default_factory=dict)
 
     @property
     def weight_bytes(self) -> int:
@@ -52,7 +55,8 @@ class PlannedGraph:
 
     def _stored(self, name: str, shape: tuple[int, ...]) -> int:
         if len(shape) == 2 and name.endswith(".weight") and not name.endswith(_TABLES):
-            return stored_bytes(shape, stored_as(name, shape, self.precision))
+            precision = self.layers.get(layer_of(name), self.precision)
+            return stored_bytes(shape, stored_as(name, shape, precision))
         size = 4
         for dimension in shape:
             size *= dimension
@@ -63,31 +67,35 @@ _TABLES = ("position_embedding.weight", "bias_values.weight")
 """Matrices nothing is multiplied with; float32 at every precision, like convolutions and vectors."""
 
 
-def plan_graphs(config: Phi4Config, options: ExportOptions) -> tuple[PlannedGraph, ...]:
+def plan_graphs(
+    config: Phi4Config, options: ExportOptions, quantise: Quantise = round_to_nearest
+) -> tuple[PlannedGraph, ...]:
     """The graphs of a package in the order they are written.
 
     Args:
         config: The model of the package, from `exported_config`.
         options: Precisions, and which graphs there are.
+        quantise: Makes the blocks of weights.
     """
     shapes: dict[str, dict[str, tuple[int, ...]]] = {}
     for name, shape in expected_shapes(config).items():
         shapes.setdefault(_graph_of(name), {})[name] = shape
     width = config.decoder.hidden_size
 
-    def decoder(name: str, precision: Precision) -> PlannedGraph:
+    def decoder(name: str, precision: Precision, layers: Mapping[str, Precision]) -> PlannedGraph:
         def build(read: Read, path: Path) -> None:
-            build_decoder(config, read, path, lambda layer: precision, options.user_slot)
+            build_decoder(config, read, path, lambda layer: layers.get(layer, precision), options.user_slot)
 
-        return PlannedGraph(name, shapes["decoder"], precision, build)
+        return PlannedGraph(name, shapes["decoder"], precision, build, layers)
 
     def graph(name: str, precision: Precision, build: Build) -> PlannedGraph:
         return PlannedGraph(name, shapes[name], precision, build)
 
-    head, seeing, hearing = options.of("head"), options.of("vision"), options.of("speech")
-    found = [decoder("decoder", options.of("decoder"))]
+    text, head, seeing, hearing = (replace(options.of(part), quantise=quantise) for part in PARTS)
+    own = {name: replace(each, quantise=quantise) for name, each in options.of_layers(config).items()}
+    found = [decoder("decoder", text, own)]
     if options.fast:
-        found.append(decoder("prefill", Precision("rows8", options.block_size)))
+        found.append(decoder("prefill", Precision("rows8", options.block_size), {}))
     found.append(graph("head", head, lambda read, path: build_head(config, read, path, head)))
     vision, speech = config.vision, config.speech
     if vision is not None:

@@ -2,11 +2,12 @@
 
 Two forms: blocks of 4 or 8 bits along the input (`MatMulNBits`), and int8 per output channel
 (`MatMulIntegerToFloat`). Both are symmetric: the zero point is the middle, so no zero points are stored.
+Scales of blocks may be chosen otherwise (`phi4.onnx.calibrate.search`), and so may the steps (`gptq`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,15 +19,34 @@ VALUES_AT_ONCE = 1 << 19
 as 4,096 rows at a time, and a 200,064-row table needs no copy of its own size."""
 LARGEST = 127
 """Largest step of int8 weights, and of the sum of two neighbours."""
+Blocks = tuple[NDArray[np.uint8], FloatArray]
+"""Packed values and scales, see `quantise_blocks`."""
+ChooseScales = Callable[[FloatArray, int], FloatArray]
+"""Values `[n, blocks, block]` and bits to scales `[n, blocks]`."""
+Quantise = Callable[[str, AnyArray, int, int], Blocks]
+"""Name of a weight, the weight `[N, K]`, bits and block size to its blocks."""
 
 
-def quantise_blocks(weight: AnyArray, bits: int, block_size: int) -> tuple[NDArray[np.uint8], FloatArray]:
-    """Quantise along the input in blocks.
+def largest_scales(values: FloatArray, bits: int) -> FloatArray:
+    """Scale of each block `[n, blocks]`: the value of largest size falls on the most negative step.
+
+    There is one step more below zero than above, so the largest value decides the sign of the scale.
+    """
+    place = np.abs(values).argmax(axis=-1)[..., None]
+    largest = np.take_along_axis(values, place, axis=-1)[..., 0]
+    return np.asarray(largest / -(2.0 ** (bits - 1)), np.float32)
+
+
+def quantise_blocks(
+    weight: AnyArray, bits: int, block_size: int, choose: ChooseScales = largest_scales
+) -> Blocks:
+    """Quantise along the input in blocks, each value to its nearest step.
 
     Args:
         weight: `[N, K]`, any float type.
         bits: 4 or 8.
         block_size: Weights sharing a scale; K is padded with zeros to a multiple of it.
+        choose: Makes the scales.
 
     Returns:
         Packed `[N, ceil(K / block), block * bits / 8]` uint8, two 4-bit values a byte, the first in the low
@@ -40,26 +60,21 @@ def quantise_blocks(weight: AnyArray, bits: int, block_size: int) -> tuple[NDArr
     blocks = -(-columns // block_size)
     packed = np.empty((rows, blocks, block_size * bits // 8), np.uint8)
     scales = np.empty((rows, blocks), np.float32)
-    for part in _row_slices(rows, columns):
+    for part in row_slices(rows, columns):
         values = np.pad(np.asarray(weight[part], np.float32), ((0, 0), (0, blocks * block_size - columns)))
         values = values.reshape(-1, blocks, block_size)
-        scales[part] = _block_scales(values, bits)
-        packed[part] = _pack(_steps(values, scales[part], bits), bits)
+        scales[part] = choose(values, bits)
+        packed[part] = pack_steps(nearest_steps(values, scales[part], bits), bits)
     return packed, scales
 
 
-def _block_scales(values: FloatArray, bits: int) -> FloatArray:
-    """Scale of each block `[n, blocks]`: the value of largest size falls on the most negative step.
-
-    There is one step more below zero than above, so the largest value decides the sign of the scale.
-    """
-    place = np.abs(values).argmax(axis=-1)[..., None]
-    largest = np.take_along_axis(values, place, axis=-1)[..., 0]
-    return np.asarray(largest / -(2.0 ** (bits - 1)), np.float32)
+def round_to_nearest(name: str, weight: AnyArray, bits: int, block_size: int) -> Blocks:
+    """`quantise_blocks` as it is, whatever the weight's name."""
+    return quantise_blocks(weight, bits, block_size)
 
 
-def _steps(values: FloatArray, scales: FloatArray, bits: int) -> NDArray[np.uint8]:
-    """Nearest step of every value, 0 to 2^bits - 1, shape kept."""
+def nearest_steps(values: FloatArray, scales: FloatArray, bits: int) -> NDArray[np.uint8]:
+    """Nearest step of every value `[n, blocks, block]`, 0 to 2^bits - 1, shape kept."""
     middle = 2 ** (bits - 1)
     safe = np.where(scales == 0, np.float32(1), scales)[..., None]
     with np.errstate(invalid="ignore"):  # of weights that are not finite: their scales tell
@@ -67,7 +82,8 @@ def _steps(values: FloatArray, scales: FloatArray, bits: int) -> NDArray[np.uint
         return np.asarray(np.clip(steps, 0, 2**bits - 1), np.uint8)
 
 
-def _pack(steps: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
+def pack_steps(steps: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
+    """Steps `[..., block]` as they are stored, `[..., block * bits / 8]`."""
     return steps if bits == 8 else np.asarray(steps[..., 0::2] | (steps[..., 1::2] << 4), np.uint8)
 
 
@@ -105,7 +121,7 @@ def quantise_channels(weight: AnyArray) -> tuple[NDArray[np.int8], FloatArray]:
     """
     quantised = np.empty(weight.shape, np.int8)
     scales = np.empty(len(weight), np.float32)
-    for part in _row_slices(*weight.shape):
+    for part in row_slices(*weight.shape):
         values = np.asarray(weight[part], np.float32)
         scales[part] = np.maximum(_largest_sum(values), np.float32(1e-30)) / np.float32(LARGEST)
         with np.errstate(invalid="ignore"):  # of weights that are not finite: their scales tell
@@ -123,7 +139,7 @@ def _largest_sum(values: FloatArray) -> FloatArray:
     return np.asarray(np.maximum(np.abs(values).max(axis=1), pairs), np.float32)
 
 
-def _row_slices(rows: int, columns: int) -> Iterator[slice]:
+def row_slices(rows: int, columns: int) -> Iterator[slice]:
     """Consecutive slices of the rows of a matrix, each of about `VALUES_AT_ONCE` values."""
     step = max(1, VALUES_AT_ONCE // max(1, columns))
     for first in range(0, rows, step):

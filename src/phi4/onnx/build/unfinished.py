@@ -38,8 +38,16 @@ class Unfinished:
     layout: dict[str, Any] | None
 
     @classmethod
-    def begin(cls, folder: Path, checkpoint: Checkpoint, options: ExportOptions) -> Unfinished:
+    def begin(
+        cls, folder: Path, checkpoint: Checkpoint, options: ExportOptions, rows: str | None = None
+    ) -> Unfinished:
         """Look at a folder; nothing is written yet.
+
+        Args:
+            folder: The folder.
+            checkpoint: What is exported.
+            options: How.
+            rows: Digest of the rows it is calibrated with; None = it is not.
 
         Raises:
             InvalidRequest: It is in use, or holds an unfinished export of something else.
@@ -48,6 +56,7 @@ class Unfinished:
         identity = {
             "source": _fingerprint(checkpoint),
             "options": options.as_dict(),
+            "rows": rows,
             "phi4": __version__,
         }
         where = folder / STATE_NAME
