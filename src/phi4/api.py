@@ -9,13 +9,16 @@ through one `Generator`, so what holds for it (sharing steps, cancelling, timing
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
+
 from phi4.checkpoint import load_adapter, resolve_model
-from phi4.configs import Phi4Config, RopePolicy
+from phi4.configs import Phi4Config, RopePolicy, VisionConfig
 from phi4.engine.adapters import check_user_adapter, warn_without_adapter
 from phi4.engine.generator import Generator, TargetScores
 from phi4.engine.longrope import check_rope_policy
@@ -25,17 +28,30 @@ from phi4.engine.runner import RunnerInfo
 from phi4.engine.stop import checked_stops
 from phi4.errors import InvalidRequest
 from phi4.processing.chat import Placement
+from phi4.processing.detail import picture_costs, with_detail
+from phi4.processing.images import picture_size
 from phi4.processing.media import DEFAULT_LIMITS, MediaLimits
 from phi4.processing.messages import parse_messages
 from phi4.processing.processor import Processor
 from phi4.processing.prompts import transcribe_message, translate_message
+from phi4.processing.tiles import TilePlan, tile_image
 from phi4.processing.tokenizer import Phi4Tokenizer
 from phi4.processing.tools import normalise_tools
-from phi4.registry import asked_runner, check_runner, find_form, open_model, open_runner
+from phi4.registry import (
+    asked_runner,
+    check_runner,
+    find_form,
+    merged_adapter,
+    open_model,
+    open_runner,
+    with_provider,
+)
 from phi4.types import (
     AudioSource,
     Completion,
     Delta,
+    Detail,
+    ImageArrays,
     ImageSource,
     Message,
     Modality,
@@ -43,6 +59,8 @@ from phi4.types import (
     ToolSpec,
 )
 
+_WAITED_FOR = ("cpu", "openvino")
+"""Devices whose work is done when a call returns."""
 Conversation = str | Sequence[Message | Mapping[str, Any]]
 """A question, or the turns so far as dictionaries with role and content."""
 
@@ -57,6 +75,7 @@ def load(
     attention: str | None = None,
     adapter: str | Path | None = None,
     runner: str | None = None,
+    provider: str | None = None,
     allow_remote: bool = False,
     max_crops: int | None = None,
     placement: Placement = "inline",
@@ -67,7 +86,7 @@ def load(
 
     Args:
         name: "nano" (built in), a directory in any released layout, or a hub id, perhaps with `@revision`.
-        device: As torch spells it, or a provider of ONNX Runtime; None = a GPU where there is one.
+        device: As torch spells it; None = a GPU where there is one.
         dtype: "float32", "bfloat16" or "float16"; None = float32 for a small model, else bfloat16.
         modalities: Parts to load now, and no others; None = text now, encoders and adapters on first use.
         rope_policy: "reference" prefills a row again when it crosses the LongRoPE boundary, as the reference
@@ -77,6 +96,8 @@ def load(
             name is the folder's, anything but "vision" and "speech".
         runner: "onnx" or "torch"; None = ONNX Runtime where the model has a package and neither device, dtype
             nor attention is asked for, else PyTorch.
+        provider: Execution provider of ONNX Runtime, such as "openvino"; asks for the onnx runner. None = its
+            CPU provider. Others come with other builds of ONNX Runtime, see docs/onnx.md.
         allow_remote: Fetch pictures and recordings given as http(s) URLs, from public addresses only.
         max_crops: Local crops a picture may use, fewer = less detail, fewer tokens; None = the model's limit.
         placement: "inline" leaves pictures where they are in a message and puts recordings before its text;
@@ -95,6 +116,7 @@ def load(
     check_rope_policy(rope_policy)
     check_choices(max_crops, placement, limits)
     check_user_adapter(None if adapter is None else Path(adapter).resolve().name)
+    runner, device = with_provider(runner, device, provider)
     options = {"device": device, "dtype": dtype, "attention": attention}
     asked = asked_runner(runner, **options)
     if asked is not None:
@@ -108,13 +130,14 @@ def load(
     processor = Processor(config, tokenizer, limits=limits, allow_remote=allow_remote)
     prepares = LoadedProcessor(processor, max_crops, placement)
     own = None if adapter is None else load_adapter(adapter, config)
-    warn_without_adapter(config, parts)
+    if merged_adapter(files) is None:
+        warn_without_adapter(config, parts)
     backend = open_runner(chosen, files, modalities=parts, **options, adapter=own)
     own_name = None if own is None else own.config.name
     generator = Generator(
         backend, prepares, tokenizer, rope_policy=rope_policy, user_adapter=own_name, speculate=speculate
     )
-    return Phi4(generator, files.path)
+    return Phi4(generator, files.path, max_crops)
 
 
 def _parts(modalities: Sequence[Modality] | None) -> tuple[Modality, ...] | None:
@@ -133,11 +156,13 @@ class Phi4:
     Args:
         generator: Runner, processor and tokenizer put together.
         path: Where the weights came from.
+        max_crops: Limit of local crops its processor keeps to; None = the config's.
     """
 
-    def __init__(self, generator: Generator, path: Path | None = None) -> None:
+    def __init__(self, generator: Generator, path: Path | None = None, max_crops: int | None = None) -> None:
         self.generator = generator
         self.path = path
+        self._max_crops = max_crops
 
     @property
     def config(self) -> Phi4Config:
@@ -161,6 +186,7 @@ class Phi4:
         audio: AudioSource | Sequence[AudioSource] | None = (),
         tools: Sequence[ToolSpec | Mapping[str, Any]] | None = (),
         *,
+        detail: Detail | None = None,
         sampling: SamplingParams | None = None,
         **options: Any,
     ) -> Completion:
@@ -171,6 +197,8 @@ class Phi4:
             images: Pictures (one or several) to put before the last user message; None = none.
             audio: Recordings (one or several) to put there, after the pictures.
             tools: Functions the model may call, in JSON-schema form or the model card's short form.
+            detail: How closely those pictures are looked at that do not say so themselves: "high" or "auto" =
+                as the reference does, "low" = as few crops as can be; see `picture_costs`. None = "auto".
             sampling: How to draw; None = greedy, up to 512 tokens (more after long recordings).
             options: Single fields of `SamplingParams`, such as `temperature=0.7`; they win over `sampling`.
                 `stop` may also be one string, or None.
@@ -181,7 +209,8 @@ class Phi4:
             ContextOverflow: The prompt with its answer is too long.
             OutOfMemory: No room for the sequence.
         """
-        return self.generator.generate([self._request(messages, images, audio, tools, sampling, options)])[0]
+        request = self._request(messages, images, audio, tools, sampling, options, detail)
+        return self.generator.generate([request])[0]
 
     def stream(
         self,
@@ -190,6 +219,7 @@ class Phi4:
         audio: AudioSource | Sequence[AudioSource] | None = (),
         tools: Sequence[ToolSpec | Mapping[str, Any]] | None = (),
         *,
+        detail: Detail | None = None,
         sampling: SamplingParams | None = None,
         **options: Any,
     ) -> Iterator[Delta]:
@@ -198,7 +228,7 @@ class Phi4:
         Raises:
             InvalidRequest: As `chat`, at once and not when the first piece is asked for.
         """
-        return self.generator.stream(self._request(messages, images, audio, tools, sampling, options))
+        return self.generator.stream(self._request(messages, images, audio, tools, sampling, options, detail))
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """Answer many requests together; see `Generator.generate`."""
@@ -265,6 +295,48 @@ class Phi4:
         request = Request(_messages(prompt, images, audio))
         return self.generator.score(request, target, with_end=with_end)
 
+    def picture_costs(self, picture: ImageSource | tuple[int, int]) -> dict[Detail, TilePlan]:
+        """What a picture costs at each detail, `num_crops` and `num_tokens`, before anything is computed.
+
+        Args:
+            picture: The picture, or its (width, height) in pixels. Of a file only the header is read.
+
+        Raises:
+            InvalidRequest: The model takes no pictures, or the picture is cut into crops already.
+            InvalidMedia: It cannot be opened, or is so long and thin that nothing of it would be left.
+        """
+        vision = self._vision()
+        if isinstance(picture, ImageArrays):
+            raise InvalidRequest("the picture is cut into crops already; give the picture itself or its size")
+        size = picture if isinstance(picture, tuple) else picture_size(picture)
+        return picture_costs(*size, vision, self._max_crops)
+
+    def seconds_per_crop(self) -> float | None:
+        """How long the vision encoder takes for one crop here and now, measured on a blank picture.
+
+        The picture is encoded twice, two crops each time: the first time the encoder may have to be loaded.
+        What a picture will take is this times its `num_crops`. None on a GPU, which computes while Python
+        goes on.
+
+        Raises:
+            InvalidRequest: The model takes no pictures.
+            OutOfMemory: The encoder does not fit.
+        """
+        vision, runner = self._vision(), self.generator.runner
+        if runner.info.device not in _WAITED_FOR:
+            return None
+        blank = tile_image(np.full((vision.crop_size, vision.crop_size, 3), 255, np.uint8), vision)
+        start = 0.0
+        for _ in range(2):
+            start = time.perf_counter()
+            runner.release(runner.encode(blank))
+        return (time.perf_counter() - start) / len(blank.pixels)
+
+    def _vision(self) -> VisionConfig:
+        if self.config.vision is None:
+            raise InvalidRequest("this model takes no pictures; use a multimodal one")
+        return self.config.vision
+
     def _request(
         self,
         messages: Conversation,
@@ -273,10 +345,11 @@ class Phi4:
         tools: Sequence[ToolSpec | Mapping[str, Any]] | None,
         sampling: SamplingParams | None,
         options: Mapping[str, Any],
+        detail: Detail | None = None,
     ) -> Request:
         specs = normalise_tools(() if tools is None else tools)
         params = _sampling(sampling, options)
-        parsed = _messages(messages, images, audio)
+        parsed = with_detail(_messages(messages, images, audio), detail)
         inputs = self.generator.processor.prepare(parsed, tools=specs)
         if sampling is None and "max_new_tokens" not in options:
             # The default limit grows with recordings, whose words never take more tokens than their sound,

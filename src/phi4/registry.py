@@ -86,6 +86,34 @@ def asked_runner(
     return "torch" if runner is None and any((device, dtype, attention)) else runner
 
 
+def with_provider(
+    runner: str | None, device: str | None, provider: str | None
+) -> tuple[str | None, str | None]:
+    """Runner and device for an execution provider of ONNX Runtime, which is the device of its runner.
+
+    Args:
+        runner: Asked for by name.
+        device: Asked for.
+        provider: Asked for; None = leave runner and device as they are.
+
+    Raises:
+        InvalidRequest: A provider with another runner, or beside a device.
+    """
+    if provider is None:
+        return runner, device
+    if runner not in (None, "onnx"):
+        raise InvalidRequest(
+            f"provider {provider!r}: belongs to ONNX Runtime, and the {runner} runner was asked for; "
+            "leave one of them out"
+        )
+    if device is not None:
+        raise InvalidRequest(
+            f"provider {provider!r} beside device {device!r}: a provider is the device of ONNX Runtime; "
+            "give one of them"
+        )
+    return "onnx", provider
+
+
 def find_form(
     name: str | Path,
     runner: str | None = None,
@@ -124,6 +152,13 @@ def find_form(
             f"{found}: no ONNX package; make one (phi4 export MODEL --out FOLDER), or use the torch runner"
         )
     return chosen, package if chosen == "onnx" and package is not None else found
+
+
+def merged_adapter(model: OpenModel) -> str | None:
+    """The adapter that is part of a package's weights; None = none, as in every checkpoint."""
+    from phi4.onnx import OnnxPackage
+
+    return model.merged_adapter if isinstance(model, OnnxPackage) else None
 
 
 def open_model(runner: str, path: Path, modalities: Sequence[Modality] | None) -> OpenModel:

@@ -21,6 +21,8 @@ Role = Literal["system", "user", "assistant", "tool"]
 Modality = Literal["text", "vision", "speech"]
 Mode = Literal["text", "vision", "speech", "vision_speech"]
 FinishReason = Literal["stop", "length", "tool_calls", "cancelled"]
+Detail = Literal["low", "auto", "high"]
+"""How closely a picture is looked at, in OpenAI's words; see `phi4.processing.detail`."""
 MediaSource = str | Path | bytes
 """A path, the bytes of a file, a `data:` URL, or (only when allowed) an http(s) URL."""
 ImageSource: TypeAlias = "MediaSource | AnyArray | Image | ImageArrays"
@@ -38,9 +40,15 @@ class TextPart:
 
 @dataclass(frozen=True)
 class ImagePart:
-    """A picture at this place of the message."""
+    """A picture at this place of the message.
+
+    Attributes:
+        source: The picture.
+        detail: How closely it is looked at; None = as the request says, else "auto".
+    """
 
     source: ImageSource
+    detail: Detail | None = None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -327,7 +328,52 @@ def test_chat_takes_a_picture_from_the_home_folder_and_says_what_it_took(
 ) -> None:
     monkeypatch.setenv("HOME", str(media))
     assert chat(monkeypatch, tiny, "/image ~/sign.png", "/quit") == 0
-    assert capsys.readouterr().err == "(sign.png goes with your next message)\n"
+    told = capsys.readouterr().err.splitlines()
+    assert told[0] == "(sign.png goes with your next message)"
+    assert re.fullmatch(r"\(picture sign\.png, 40x24: 2 crops, \d+ tokens \(detail high\)\)", told[1])
+
+
+def test_cost_of_a_picture_is_told_before_the_answer_and_follows_the_detail(
+    tiny: str, media: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(ramp_picture(200, 100)).save(media / "wide.png")
+    ask = ["ask", "what?", "-m", tiny, *FEW, "--image", str(media / "wide.png")]
+    tokens = {}
+    for detail in ("low", "high"):
+        assert main([*ask, "--detail", detail]) == 0
+        first = capsys.readouterr().err.splitlines()[0]
+        assert main([*ask, "--detail", detail, "--json"]) == 0
+        captured = capsys.readouterr()
+        answer = json.loads(captured.out)
+        (cost,) = answer["pictures"]
+        tokens[detail] = answer["usage"]["image_tokens"]
+        assert captured.err == "" and (cost["width_px"], cost["height_px"]) == (200, 100)
+        assert cost["detail"] == detail and cost["costs"][detail]["tokens"] == tokens[detail]
+        own, other = (cost["costs"][d] for d in (detail, {"low": "high", "high": "low"}[detail]))
+        assert first == (
+            f"picture wide.png, 200x100: {own['crops']} crops, {own['tokens']} tokens (detail {detail}); "
+            f"{'high' if detail == 'low' else 'low'}: {other['crops']} crops, {other['tokens']} tokens"
+        )
+    assert tokens["low"] < tokens["high"]
+    assert main([*ask, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["usage"]["image_tokens"] == tokens["high"]
+
+
+def test_cost_alone_is_told_with_a_measured_time_and_no_answer(
+    tiny: str, media: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask = ["ask", "what?", "-m", tiny, "--cost"]
+    assert main([*ask, "--image", str(media / "sign.png"), str(media / "sign.png")]) == 0
+    captured = capsys.readouterr()
+    lines = captured.out.splitlines()
+    assert captured.err == "" and len(lines) == 3
+    assert re.fullmatch(r"picture sign\.png, 40x24: 2 crops, \d+ tokens, \S+ m?s \(detail high\)", lines[0])
+    assert re.match(r"measured: \S+ m?s a crop", lines[2])
+    assert main([*ask, "--image", str(media / "sign.png"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["seconds_per_crop"] > 0 and found["pictures"][0]["costs"]["low"]["crops"] == 2
+    assert main(ask) == 2
+    assert "give --image FILE" in capsys.readouterr().err
 
 
 def test_ctrl_c_ends_ask_with_130(tiny: str) -> None:

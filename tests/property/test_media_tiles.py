@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from phi4.configs import PHI4_MULTIMODAL
 from phi4.errors import InvalidMedia
+from phi4.processing.detail import picture_costs
 from phi4.processing.tiles import plan_tiles, tile_image
 from phi4.testing.media import ramp_picture
 
@@ -54,3 +55,19 @@ def test_arrays_follow_the_plan(width: int, height: int):
     )
     assert (whole[:, plan.resized_px[1] :] == 1.0).all()
     assert (whole[:, :, plan.resized_px[0] :] == 1.0).all()
+
+
+@settings(max_examples=300)
+@given(SIDES, SIDES, st.sampled_from([(448, 14, 36), (112, 14, 6), (64, 8, 4), (28, 14, 1)]))
+def test_less_detail_never_costs_more_and_is_possible_where_more_is(
+    width: int, height: int, shape: tuple[int, int, int]
+):
+    cfg = replace(OFFICIAL, crop_size=shape[0], patch_size=shape[1], max_crops=shape[2])
+    try:
+        full = plan_tiles(width, height, cfg)
+    except InvalidMedia:
+        return
+    costs = picture_costs(width, height, cfg)
+    assert costs["high"] == costs["auto"] == full
+    assert costs["low"].num_crops <= full.num_crops
+    assert costs["low"].num_tokens <= full.num_tokens

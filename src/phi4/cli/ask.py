@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
-from phi4.cli import answers, options
-from phi4.cli.console import print_json, stderr
+from phi4.cli import answers, options, pictures
+from phi4.cli.console import print_json, printable, stderr
 from phi4.errors import InvalidMedia, InvalidRequest
 
 HELP = "answer one prompt, about pictures and recordings too"
@@ -26,6 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--json", action="store_true", help="one JSON object with text, calls, usage and timing"
     )
     parser.add_argument("--stats", action="store_true", help="adapter, tokens and times on standard error")
+    parser.add_argument(
+        "--cost",
+        action="store_true",
+        help="no answer: say what the pictures cost at each detail, and how long their encoder takes here",
+    )
     options.add_sampling_options(parser)
     options.add_model_options(parser, pictures=True)
 
@@ -48,11 +54,20 @@ def run(args: argparse.Namespace) -> int:
         raise InvalidMedia(
             f'{error}; a question stands before the options: phi4 ask "What is it?" --image FILE'
         ) from None
-    deltas = options.load_model(args).stream(messages, tools=tools, **options.sampling(args))
+    if args.cost and not args.image:
+        raise InvalidRequest("--cost says what pictures cost: give --image FILE")
+    model = options.load_model(args)
+    costs = [pictures.cost_of(model, file, args.detail) for file in args.image]
+    if args.cost:
+        pictures.show_costs(costs, model.seconds_per_crop(), as_json=args.json)
+        return 0
+    deltas = model.stream(messages, tools=tools, detail=args.detail, **options.sampling(args))
     if args.json:
         completion = next(delta.completion for delta in deltas if delta.completion)
-        print_json(answers.as_json(completion))
+        print_json(answers.as_json(completion) | {"pictures": costs})
     else:
+        for cost in costs:
+            print(printable(pictures.cost_line(cost)), file=sys.stderr, flush=True)
         completion = answers.stream_answer(deltas)
     if args.stats:
         stderr().print(answers.statistics(completion), style="dim", soft_wrap=True)

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from phi4.cli import options
+from phi4.cli import options, pictures
 from phi4.cli.answers import note_if_cut
-from phi4.cli.console import print_error, print_text, stderr
+from phi4.cli.console import print_error, print_text, printable, stderr
 from phi4.errors import InvalidMedia, Phi4Error
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     """Read lines, answer each, until the end of input."""
     model = options.load_model(args)
     start = [options.system_message(args.system)] if args.system else []
-    conversation = Conversation(model, options.sampling(args), start)
+    conversation = Conversation(model, options.sampling(args) | {"detail": args.detail}, start)
     if sys.stdin.isatty():
         with suppress(ImportError):
             import readline  # noqa: F401  # arrow keys and history at the prompt
@@ -120,6 +120,9 @@ class Conversation:
             return
         (self.images if kind == "image" else self.audio).append(path)
         print(f"({Path(path).name} goes with your next message)", file=sys.stderr)
+        if kind == "image" and self.model.config.vision is not None:
+            cost = pictures.cost_of(self.model, path, self.sampling.get("detail"))
+            print(printable(f"({pictures.cost_line(cost)})"), file=sys.stderr)
 
     def answer(self, text: str) -> None:
         """Stream the answer to a message and remember both; a failed turn is taken back."""

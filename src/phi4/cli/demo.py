@@ -20,7 +20,7 @@ from phi4.errors import ModelNotFound
 if TYPE_CHECKING:
     from phi4.api import Phi4
     from phi4.evals.showcase import Piece
-    from phi4.types import Completion
+    from phi4.types import Completion, Detail
 
 HELP = "show the model at work on pictures, recordings, a command and a sum"
 
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--media", type=Path, metavar="DIR", help="examples (default: examples/media of the checkout)"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a piece, one a line")
-    options.add_model_options(parser)
+    options.add_model_options(parser, pictures=True)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     pieces = [*examples, fresh_piece(Path(mkdtemp(prefix="phi4-demo-")))]
     if not args.json:
         stdout().print(f"{args.model}: {describe_runner(model)}, loaded in {loaded_s:.1f} s", markup=False)
-    right = [show(model, piece, number, args.json) for number, piece in enumerate(pieces, 1)]
+    right = [show(model, piece, number, args.json, args.detail) for number, piece in enumerate(pieces, 1)]
     if not args.json:
         stdout().print(f"\n{sum(right)} of {len(right)} right.", style="bold")
     return 0
@@ -66,9 +66,9 @@ def default_media() -> Path:
     return found
 
 
-def show(model: Phi4, piece: Piece, number: int, as_json: bool) -> bool:
+def show(model: Phi4, piece: Piece, number: int, as_json: bool, detail: Detail | None = None) -> bool:
     """Let the model answer one piece and print it; True when it was right."""
-    completion = model.chat(piece.sample.messages, tools=piece.sample.tools)
+    completion = model.chat(piece.sample.messages, tools=piece.sample.tools, detail=detail)
     outcome = piece.judge(completion)
     if as_json:
         print_json(facts(piece, completion) | {"right": outcome.right, "errors": outcome.errors})

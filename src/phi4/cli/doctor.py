@@ -38,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
             attention=args.attention,
             modalities=args.modalities,
             adapter=args.adapter,
+            provider=args.provider,
             quick=args.quick,
         )
         findings = list(examine(asked))

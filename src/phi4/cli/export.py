@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # Spelt out for `--help`, which must not wait for numpy; a test holds them equal to the lists in use.
 PARTS = ("decoder", "head", "vision", "speech")
+CACHES = ("fp32", "fp16")
 GGUF_DTYPES = ("float16", "float32", "bfloat16")
 
 HELP = "write a model as an ONNX package (int4, int8, fp16, fp32) or as GGUF"
@@ -66,6 +67,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     onnx.add_argument(
         "--context", type=int, metavar="N", help="longest sequence served, in tokens (default: the model's)"
+    )
+    onnx.add_argument(
+        "--kv",
+        choices=CACHES,
+        default="fp32",
+        help="keys and values while it answers; fp16 halves their memory (default: fp32)",
     )
     onnx.add_argument(
         "--no-user-slot", action="store_true", help="no slot for an adapter of your own (--adapter)"
@@ -131,6 +138,7 @@ def _onnx(
         user_slot=not args.no_user_slot,
         block_size=args.block_size,
         context=args.context,
+        cache=args.kv,
     )
     options, rows, notes = calibration.calibrated(args, options, checkpoint)
     folder = export_package(checkpoint, args.out, options, told, rows)

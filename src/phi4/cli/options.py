@@ -21,6 +21,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 ATTENTION_NAMES = ("eager", "sdpa", "flash")
 ROPE_POLICIES = ("reference", "pin", "short")
 RUNNERS = ("onnx", "torch")
+DETAILS = ("low", "auto", "high")
 
 
 def add_model_options(
@@ -53,6 +54,11 @@ def add_model_options(
             choices=RUNNERS,
             help="onnx for packages, torch for safetensors (default: onnx where the model has a package)",
         )
+        group.add_argument(
+            "--provider",
+            metavar="NAME",
+            help="execution provider of ONNX Runtime, such as openvino (default: cpu)",
+        )
     group.add_argument("--device", help="cpu, cuda, cuda:1 (default: the best there is)")
     group.add_argument("--dtype", choices=DTYPES, help="arithmetic (default: fits the model)")
     group.add_argument("--attention", choices=ATTENTION_NAMES, help="attention kernel (default: chosen)")
@@ -68,6 +74,12 @@ def add_model_options(
         help="draw every token by itself, guess none that stood before",
     )
     if pictures:
+        group.add_argument(
+            "--detail",
+            choices=DETAILS,
+            help="how closely pictures are looked at; low = as few crops as can be, high = the model's limit "
+            "(default: auto, which is high)",
+        )
         group.add_argument(
             "--max-crops",
             type=int,
@@ -110,6 +122,7 @@ def load_model(args: argparse.Namespace) -> Phi4:
             attention=args.attention,
             adapter=args.adapter,
             runner=args.runner,
+            provider=args.provider,
             speculate=not args.no_speculation,
             max_crops=getattr(args, "max_crops", None),
         )

@@ -151,9 +151,11 @@ def package_facts(report: PackageReport) -> list[tuple[str, str]]:
         written = f"{size(graph.weight_bytes)}, {graph.precision}, graph {size(graph.graph_bytes)}"
         lines.append((f"  {graph.name}", written))
     lines += [(f"adapter {a.name}", f"rank {a.r}, alpha {a.lora_alpha:g}") for a in report.config.adapters]
+    if description.merged is not None:
+        lines.append((f"adapter {description.merged}", "part of the weights, always on"))
     slot = "has a slot" if description.user_slot else "has no slot"
     lines.append(("adapter of yours", slot + (" (--adapter)" if description.user_slot else "")))
-    lines.append(("cache", f"{size(report.kv_bytes_per_token)} a token"))
+    lines.append(("cache", f"{size(report.kv_bytes_per_token)} a token, {description.cache}"))
     for parts in report.modality_sets():
         whole, tokens = size(report.memory_bytes(parts)), f"{report.example_tokens:,} tokens"
         lines.append((f"memory {'+'.join(parts)}", f"{whole} with {tokens}, activations apart"))

@@ -32,6 +32,7 @@ class Asked:
     attention: str | None = None
     modalities: Sequence[Modality] | None = None
     adapter: str | None = None
+    provider: str | None = None
     quick: bool = False
 
 

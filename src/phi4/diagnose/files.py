@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from phi4.checkpoint import (
@@ -20,7 +21,7 @@ from phi4.engine.adapters import check_user_adapter, media_without_adapter
 from phi4.errors import InvalidArtifact
 from phi4.onnx import OnnxPackage, open_package
 from phi4.processing.tokenizer import ModelTokens, Phi4Tokenizer
-from phi4.registry import find_form
+from phi4.registry import find_form, merged_adapter, with_provider
 
 TOOL_TOKENS = ("tool", "tool_end", "tool_call", "tool_call_end", "tool_response")
 MEDIA_TOKENS = {"vision": "image", "speech": "audio"}
@@ -28,7 +29,8 @@ MEDIA_TOKENS = {"vision": "image", "speech": "audio"}
 
 def check_model(case: Case) -> Finding:
     """Where the model is and which form of it answers; a hub model's files are fetched."""
-    asked = case.asked
+    runner, device = with_provider(case.asked.runner, case.asked.device, case.asked.provider)
+    case.asked = asked = replace(case.asked, runner=runner, device=device, provider=None)
     runner, found = find_form(
         asked.model, asked.runner, device=asked.device, dtype=asked.dtype, attention=asked.attention
     )
@@ -119,6 +121,9 @@ def check_adapters(case: Case) -> Finding:
     names = [f"{adapter.name} (rank {adapter.r})" for adapter in config.adapters]
     names += [f"{own.name} of yours (rank {own.r})"] if own is not None else []
     told = f"adapters: {', '.join(names) or 'none'}"
+    merged = merged_adapter(files)
+    if merged is not None:  # whoever merged one chose what the encoders run with
+        return Finding("ok", f"{told}; {merged} is part of the weights")
     parts = asked.modalities or config.modalities
     bare = {part: media for part, media in media_without_adapter(config).items() if part in parts}
     if bare:

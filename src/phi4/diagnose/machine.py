@@ -23,6 +23,8 @@ from phi4.version import __version__
 MIN_PYTHON = (3, 11)
 TIGHT = 0.8
 """Share of the free memory above which there is a warning: activations come on top of what is counted."""
+_HOST_MEMORY = ("cpu", "openvino")
+"""Devices, and providers of ONNX Runtime, that compute in the memory of the machine."""
 _TORCH_VARIABLE = "OMP_NUM_THREADS"
 _ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)\s*>=\s*([0-9.]+)")
@@ -142,7 +144,7 @@ def _affinity() -> int:
 def check_memory(case: Case) -> Finding:
     """Free memory against weights and the cache of one sequence."""
     needed, device = needed_bytes(case), case.asked.device
-    if device not in (None, "cpu"):
+    if device not in (None, *_HOST_MEMORY):
         return Finding(
             "ok", f"{_size(needed)} wanted; the device {device} has memory of its own, not asked for"
         )
@@ -178,5 +180,4 @@ def needed_bytes(case: Case) -> int:
         part = {"subsampling": "speech", "prefill": "decoder"}.get(graph, graph)
         widened = 2 if files.precision.get(part) == "fp16" else 1  # stored in half the bytes it computes with
         nbytes += widened * files.graph(graph).with_name(f"{graph}.onnx.data").stat().st_size
-    decoder = files.config.decoder
-    return nbytes + EXAMPLE_TOKENS * 2 * decoder.num_hidden_layers * decoder.kv_dim * 4
+    return nbytes + EXAMPLE_TOKENS * files.cache_bytes_per_token

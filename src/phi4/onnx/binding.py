@@ -9,10 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from phi4.errors import InvalidArtifact
 from phi4.onnx.session import SessionChoice, open_session, runtime_errors
 from phi4.shapes import AnyArray
 
+_TYPES = {"float32": "float", "float16": "float16"}
+"""numpy's names of types -> ONNX Runtime's."""
 Shape = tuple[int | None, ...]
 """Sizes of an input or output; None = free."""
 
@@ -44,6 +48,21 @@ class BoundSession:
         """
         _check(self.path, self._session.get_inputs(), inputs)
         _check(self.path, self._session.get_outputs(), outputs)
+
+    def check_type(self, name: str, dtype: np.dtype[Any]) -> None:
+        """Refuse a graph that keeps an input in another type than its package says.
+
+        ONNX Runtime would convert to and fro, and what it writes then into memory that is also read is wrong.
+
+        Raises:
+            InvalidArtifact: The type differs; names both.
+        """
+        stated = next(value.type for value in self._session.get_inputs() if value.name == name)
+        if stated != f"tensor({_TYPES[dtype.name]})":
+            raise InvalidArtifact(
+                f"{self.path}: {name} is a {stated}, but phi4_onnx.json implies {dtype.name}; the files are "
+                "of different packages: export the model again"
+            )
 
     def put(self, name: str, array: AnyArray) -> None:
         """Bind an input; the array is read whenever the graph runs, and held until another is bound."""

@@ -24,6 +24,9 @@ from phi4.types import Modality
 DESCRIPTION_NAME = "phi4_onnx.json"
 VERSION = 1
 EmbeddingKind = Literal["fp32", "fp16", "nbits"]
+CacheKind = Literal["fp32", "fp16"]
+CACHE_BYTES: Mapping[CacheKind, int] = {"fp32": 4, "fp16": 2}
+"""How keys and values are kept -> bytes of one number."""
 _Kind = TypeVar("_Kind", bound=str)
 _LAYER = re.compile(r"decoder\.layers\.\d+\.(?:self_attn|mlp)\.[a-z_]+_proj")
 
@@ -79,6 +82,8 @@ class Description:
         layers: Patterns of decoder layers' names -> how their weights are stored, where it differs from
             the decoder's; see `layer_precision`.
         method: How 4-bit weights were chosen; "rtn" is rounding to nearest.
+        cache: How keys and values are kept.
+        merged: The adapter that is part of the decoder's weights; None = none was merged.
     """
 
     parts: tuple[Modality, ...]
@@ -91,6 +96,8 @@ class Description:
     context: int | None = None
     layers: Mapping[str, str] = field(default_factory=dict)
     method: str = "rtn"
+    cache: CacheKind = "fp32"
+    merged: str | None = None
 
 
 def layer_of(tensor: str) -> str:
@@ -148,6 +155,8 @@ def read_description(folder: Path) -> Description:
         context=_context(where, raw.get("context")),
         layers=_strings(where, "layers", raw.get("layers", {})),
         method=_method(where, raw.get("method", "rtn")),
+        cache=_cache(where, raw.get("cache", "fp32")),
+        merged=_merged(where, raw.get("merged")),
     )
 
 
@@ -176,6 +185,19 @@ def _whole(where: Path, field: str, value: Any) -> int:
     # Also of the two offsets: a map of float32 numbers begins at a multiple of their size.
     if isinstance(value, bool) or not isinstance(value, int) or value < 0 or value % 4:
         raise refusal(where, field, value, "0 or a positive multiple of 4")
+    return value
+
+
+def _cache(where: Path, value: Any) -> CacheKind:
+    kind = next((kind for kind in CACHE_BYTES if kind == value), None)
+    if kind is None:
+        raise refusal(where, "cache", value, f"one of {list(CACHE_BYTES)}")
+    return kind
+
+
+def _merged(where: Path, value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise refusal(where, "merged", value, "null or the name of an adapter")
     return value
 
 

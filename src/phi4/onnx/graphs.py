@@ -13,7 +13,7 @@ import numpy as np
 
 from phi4.configs.rope import Regime
 from phi4.onnx.binding import BoundSession, Shape
-from phi4.onnx.lanes import Pool
+from phi4.onnx.lanes import CACHE_DTYPES, Pool
 from phi4.onnx.package import OnnxPackage
 from phi4.onnx.session import SessionChoice
 from phi4.onnx.tables import RotaryTables
@@ -70,6 +70,8 @@ class DecoderGraph:
         self._layers = package.config.decoder.num_hidden_layers
         self._graph = BoundSession(package.graph(name), choice)
         self._graph.check(_inputs(package), _outputs(package))
+        for name in _cache(package, "past"):
+            self._graph.check_type(name, CACHE_DTYPES[package.cache])
         self._flags = {adapter: _flag(self._graph, f"adapter.{adapter}") for adapter in package.adapters}
         if package.user_slot:
             self._flags[user_name or ""] = _flag(self._graph, "user")

@@ -11,15 +11,18 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from phi4.configs.decoder import DecoderConfig
 from phi4.engine.runner import SequenceSpec, Slot
 from phi4.errors import OutOfMemory
-from phi4.shapes import FloatArray
+from phi4.onnx.description import CacheKind
+from phi4.shapes import AnyArray
 
 MIN_CAPACITY_TOKENS = 64
+CACHE_DTYPES: dict[CacheKind, np.dtype[Any]] = {"fp32": np.dtype(np.float32), "fp16": np.dtype(np.float16)}
 
 
 @dataclass(eq=False)
@@ -28,15 +31,15 @@ class Pool:
 
     Attributes:
         capacity: Positions a lane may hold.
-        keys: Per layer `[lanes, K, capacity, H]`.
+        keys: Per layer `[lanes, K, capacity, H]`, float32 or float16.
         values: The same.
         used: Lane -> its sequence; all others are free.
         stamp: Changes whenever the arrays do; no two pools of a runner ever have the same.
     """
 
     capacity: int
-    keys: list[FloatArray] = field(default_factory=list)
-    values: list[FloatArray] = field(default_factory=list)
+    keys: list[AnyArray] = field(default_factory=list)
+    values: list[AnyArray] = field(default_factory=list)
     used: dict[int, CachedSequence] = field(default_factory=dict)
     stamp: int = 0
 
@@ -84,16 +87,20 @@ class Lanes:
     Args:
         config: Sizes of the decoder.
         max_bytes: Refuse to grow beyond this; None = until the system has no more.
+        cache: How keys and values are kept.
     """
 
-    def __init__(self, config: DecoderConfig, max_bytes: int | None = None) -> None:
+    def __init__(
+        self, config: DecoderConfig, max_bytes: int | None = None, cache: CacheKind = "fp32"
+    ) -> None:
         self._config = config
         self._max_bytes = max_bytes
         self._pools: dict[int, Pool] = {}
         self._open: dict[Slot, CachedSequence] = {}
         self._num_opened = 0
         self._num_stamps = 0
-        self.bytes_per_token = 2 * config.num_hidden_layers * config.kv_dim * 4
+        self._dtype = CACHE_DTYPES[cache]
+        self.bytes_per_token = 2 * config.num_hidden_layers * config.kv_dim * self._dtype.itemsize
 
     def __getitem__(self, slot: Slot) -> CachedSequence:
         assert slot in self._open, f"slot {slot} is not open"
@@ -164,7 +171,7 @@ class Lanes:
         config = self._config
         shape = (pool.num_lanes + more, config.num_key_value_heads, pool.capacity, config.head_dim)
         try:
-            fresh = [np.zeros(shape, np.float32) for _ in range(2 * config.num_hidden_layers)]
+            fresh = [np.zeros(shape, self._dtype) for _ in range(2 * config.num_hidden_layers)]
         except MemoryError:
             return False
         for old, new in zip(_arrays(pool), fresh, strict=bool(pool.keys)):
@@ -176,7 +183,7 @@ class Lanes:
         return True
 
 
-def _arrays(pool: Pool) -> list[FloatArray]:
+def _arrays(pool: Pool) -> list[AnyArray]:
     return [*pool.keys, *pool.values]
 
 

@@ -46,7 +46,8 @@ def open_ort_runner(
         package: From `open_package`, with the same modalities. A checkpoint is refused.
         modalities: Encoders to open now; None = each when it is first needed. What the package was not
             opened for is not there.
-        device: Execution provider of ONNX Runtime, "cpu" (also None) or another that is installed.
+        device: Execution provider of ONNX Runtime, "cpu" (also None) or another that is installed;
+            what `phi4.load` calls `provider`.
         dtype: Must be None.
         attention: Must be None.
         adapter: The user's own adapter.

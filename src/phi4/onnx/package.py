@@ -20,7 +20,9 @@ from phi4.configs import Phi4Config, read_config
 from phi4.configs.jsonfile import read_json_object
 from phi4.errors import InvalidArtifact
 from phi4.onnx.description import (
+    CACHE_BYTES,
     DESCRIPTION_NAME,
+    CacheKind,
     Description,
     EmbeddingLayout,
     read_description,
@@ -52,6 +54,8 @@ class OnnxPackage:
         embedding: Where the embedding table stands.
         parts: Modalities whose files were checked; others may not be used.
         context: Longest sequence it serves, in tokens; None = what the model can.
+        cache: How keys and values are kept.
+        merged_adapter: The adapter that is part of the decoder's weights; None = none was merged.
     """
 
     path: Path
@@ -62,6 +66,8 @@ class OnnxPackage:
     embedding: EmbeddingLayout
     parts: tuple[Modality, ...]
     context: int | None = None
+    cache: CacheKind = "fp32"
+    merged_adapter: str | None = None
 
     @property
     def max_context_tokens(self) -> int:
@@ -72,6 +78,12 @@ class OnnxPackage:
     def adapters(self) -> tuple[str, ...]:
         """Adapters inside the decoder's graph."""
         return tuple(adapter.name for adapter in self.config.adapters)
+
+    @property
+    def cache_bytes_per_token(self) -> int:
+        """Keys and values of one position."""
+        decoder = self.config.decoder
+        return 2 * decoder.num_hidden_layers * decoder.kv_dim * CACHE_BYTES[self.cache]
 
     @property
     def rotary_half(self) -> int:
@@ -126,6 +138,8 @@ def open_package(path: str | Path, modalities: Sequence[Modality] | None = None)
         embedding=description.embedding,
         parts=check_parts(config, modalities),
         context=description.context,
+        cache=description.cache,
+        merged_adapter=description.merged,
     )
     _check_files(package)
     return package

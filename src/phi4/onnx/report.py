@@ -19,7 +19,7 @@ from phi4.checkpoint.inspect import EXAMPLE_TOKENS
 from phi4.checkpoint.shards import contained
 from phi4.configs import Phi4Config
 from phi4.errors import InvalidArtifact
-from phi4.onnx.description import Description, read_description
+from phi4.onnx.description import CACHE_BYTES, Description, read_description
 from phi4.onnx.package import PART_GRAPHS, manifest_sizes, open_package, package_config
 from phi4.types import Modality
 
@@ -76,8 +76,9 @@ class PackageReport:
 
     @property
     def kv_bytes_per_token(self) -> int:
-        """Key/value cache one position takes; ONNX Runtime keeps it in float32."""
-        return 2 * self.config.decoder.num_hidden_layers * self.config.decoder.kv_dim * 4
+        """Key/value cache one position takes."""
+        decoder = self.config.decoder
+        return 2 * decoder.num_hidden_layers * decoder.kv_dim * CACHE_BYTES[self.description.cache]
 
     @property
     def example_tokens(self) -> int:
@@ -116,6 +117,8 @@ class PackageReport:
             "context_tokens": self.context_tokens,
             "model_context_tokens": self.config.decoder.max_position_embeddings,
             "original_context_tokens": self.config.decoder.original_max_position_embeddings,
+            "merged_adapter": description.merged,
+            "cache": description.cache,
             "kv_bytes_per_token": self.kv_bytes_per_token,
             "memory_bytes": {"+".join(parts): self.memory_bytes(parts) for parts in self.modality_sets()},
             "memory_tokens": self.example_tokens,

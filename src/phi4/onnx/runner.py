@@ -71,7 +71,7 @@ class OrtRunner:
             )
         self.package = package
         self._choice = choice
-        self._lanes = Lanes(package.config.decoder, max_cache_bytes)
+        self._lanes = Lanes(package.config.decoder, max_cache_bytes, package.cache)
         self._forward = Forward(package, choice, adapter)
         self._head = HeadGraph(package, choice)
         self._encoders = self._open_encoders(eager)

@@ -20,8 +20,20 @@ from phi4.onnx.threads import thread_count
 CPU = "CPUExecutionProvider"
 _SUFFIX = "ExecutionProvider"
 _ELSEWHERE = "AzureExecutionProvider"  # in every build; sends data to a server, computes nothing here
+_OPENVINO = "OpenVINOExecutionProvider"
 _SILENT = 4
 _MEMORY_WORDS = ("failed to allocate memory", "bad_alloc", "bad allocation", "out of memory")
+_BRINGS = {
+    "coreml": "onnxruntime (on macOS)",
+    "cuda": "onnxruntime-gpu",
+    "dml": "onnxruntime-directml",
+    "migraphx": "onnxruntime-migraphx",
+    "openvino": "onnxruntime-openvino",
+    "qnn": "onnxruntime-qnn",
+    "tensorrt": "onnxruntime-gpu",
+}
+"""Provider -> the package on PyPI that brings it, in place of `onnxruntime`."""
+_ALIASES = {"directml": "dml", "trt": "tensorrt"}
 _FEWER = "run fewer or shorter requests, or a package of fewer bits"
 
 
@@ -43,11 +55,11 @@ class SessionChoice:
         return _short(self.provider)
 
 
-def choose_session(device: str | None = None, threads: int | None = None) -> SessionChoice:
+def choose_session(provider: str | None = None, threads: int | None = None) -> SessionChoice:
     """Judge what the caller wants against what is installed.
 
     Args:
-        device: "cpu" (also None), or another provider of the installed ONNX Runtime, such as "openvino".
+        provider: "cpu" (also None), or another provider of the installed ONNX Runtime, such as "openvino".
         threads: See `thread_count`.
 
     Raises:
@@ -55,17 +67,29 @@ def choose_session(device: str | None = None, threads: int | None = None) -> Ses
     """
     names = [name for name in onnxruntime.get_available_providers() if name != _ELSEWHERE]
     known = {_short(name): name for name in names}
-    provider = known.get((device or "cpu").lower())
-    if provider is None:
+    asked = _short(provider or CPU)
+    asked = _ALIASES.get(asked, asked)
+    if asked not in known:
         raise InvalidRequest(
-            f"device {device!r}: the installed ONNX Runtime has {', '.join(sorted(known))}; choose one of "
-            "them, or install the build of onnxruntime that brings the provider"
+            f"provider {provider!r}: the installed ONNX Runtime {onnxruntime.__version__} has "
+            f"{', '.join(sorted(known))}; {_advice(asked)}"
         )
-    return SessionChoice(provider, thread_count(threads))
+    return SessionChoice(known[asked], thread_count(threads))
+
+
+def _advice(asked: str) -> str:
+    """What to do for a provider that is not there."""
+    package = _BRINGS.get(asked)
+    if package is None:
+        return f"choose one of them; other builds of ONNX Runtime bring {', '.join(sorted(_BRINGS))}"
+    return (
+        f"choose one of them, or install the package that brings it in place of this one: pip uninstall "
+        f"onnxruntime, then pip install {package}"
+    )
 
 
 def _short(provider: str) -> str:
-    return provider.removesuffix(_SUFFIX).lower()
+    return provider.lower().removesuffix(_SUFFIX.lower())
 
 
 def open_session(path: Path, choice: SessionChoice) -> onnxruntime.InferenceSession:
@@ -76,15 +100,27 @@ def open_session(path: Path, choice: SessionChoice) -> onnxruntime.InferenceSess
         InvalidRequest: The provider is installed but does not start.
         OutOfMemory: Its weights do not fit.
     """
-    providers = [choice.provider] if choice.provider == CPU else [choice.provider, CPU]
     with runtime_errors(str(path)):
-        session = onnxruntime.InferenceSession(str(path), _options(choice.threads), providers=providers)
+        session = onnxruntime.InferenceSession(
+            str(path), _options(choice.threads), providers=_providers(choice)
+        )
     if choice.provider not in session.get_providers():  # ONNX Runtime falls back without an error
         raise InvalidRequest(
-            f"device {choice.device!r}: ONNX Runtime cannot start this provider here, its driver or "
-            "libraries are missing; install them, or use device cpu"
+            f"provider {choice.device!r}: ONNX Runtime cannot start it here, its driver or libraries are "
+            "missing; install them, or use the provider cpu"
         )
     return session
+
+
+def _providers(choice: SessionChoice) -> list[str | tuple[str, dict[str, str]]]:
+    """The chosen provider, and the CPU's for the operators it does not have."""
+    if choice.provider == CPU:
+        return [CPU]
+    if choice.provider == _OPENVINO:
+        # It counts threads by itself, and warns about every constant it folds.
+        onnxruntime.set_default_logger_severity(_SILENT)
+        return [(_OPENVINO, {"device_type": "CPU", "num_of_threads": str(choice.threads)}), CPU]
+    return [choice.provider, CPU]
 
 
 def _options(threads: int) -> onnxruntime.SessionOptions:

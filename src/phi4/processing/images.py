@@ -1,8 +1,9 @@
 """Pictures: from any source to an upright 8-bit RGB picture.
 
 `load_image` reads PNG, JPEG, WebP and the first frame of a GIF through Pillow, with the size limits applied
-to the header before anything is decoded. Orientation tags are followed, transparency is laid on white,
-palettes and 16-bit greys become 8-bit. A cut or damaged file is refused, never half shown.
+to the header before anything is decoded; `picture_size` reads no more than that. Orientation tags are
+followed, transparency is laid on white, palettes and 16-bit greys become 8-bit. A cut or damaged file is
+refused, never half shown.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from PIL import Image
 
 from phi4.errors import InvalidMedia
 from phi4.processing.media import DEFAULT_LIMITS, MediaLimits, OpenedMedia, decoding_failed, open_media
-from phi4.processing.sniff import image_size
+from phi4.processing.sniff import image_size, png_tells_more_behind_its_pixels
+from phi4.processing.tiles import as_rgb
+from phi4.shapes import AnyArray
 from phi4.types import MediaSource
 
 _ORIENTATION_TAG = 0x0112
@@ -30,6 +33,12 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = (
+    Image.Transpose.TRANSPOSE,
+    Image.Transpose.ROTATE_270,
+    Image.Transpose.TRANSVERSE,
+    Image.Transpose.ROTATE_90,
+)
 _warning_filters = threading.Lock()
 
 
@@ -73,6 +82,54 @@ def decode_image(media: OpenedMedia, limits: MediaLimits = DEFAULT_LIMITS) -> Im
         raise decoding_failed(media.name, f"{media.format.id} picture", error) from None
 
 
+def picture_size(
+    source: MediaSource | AnyArray | Image.Image,
+    *,
+    allow_remote: bool = False,
+    allow_files: bool = True,
+    limits: MediaLimits = DEFAULT_LIMITS,
+) -> tuple[int, int]:
+    """Width and height, in pixels, of what `load_image` would give; read from the header.
+
+    Nothing is decoded, except for a PNG with metadata behind its pixels: which way is up may stand there.
+
+    Args:
+        source: As `load_image`, or a decoded picture.
+        allow_remote: See `open_media`.
+        allow_files: See `open_media`.
+        limits: See `MediaLimits`.
+
+    Raises:
+        InvalidMedia: Missing, empty, of another format, over a limit, or without a readable header.
+    """
+    if isinstance(source, Image.Image):
+        return upright_rgb(source).size
+    if isinstance(source, np.ndarray):
+        return as_rgb(source).size
+    with open_media(
+        source, "image", allow_remote=allow_remote, allow_files=allow_files, limits=limits
+    ) as media:
+        _check_size(media.name, _header_size(media), limits)
+        try:
+            return _upright_size(media, limits)
+        except InvalidMedia:
+            raise
+        except Exception as error:
+            raise decoding_failed(media.name, f"{media.format.id} picture", error) from None
+
+
+def _upright_size(media: OpenedMedia, limits: MediaLimits) -> tuple[int, int]:
+    behind = media.format.id == "PNG" and png_tells_more_behind_its_pixels(media.stream)
+    image = _opened(media, limits)
+    if behind:
+        image.load()
+    with _warnings_are_errors():
+        # Not PngImageFile's own, which decodes the picture to look for what is not there.
+        turn = _UPRIGHT.get(Image.Image.getexif(image).get(_ORIENTATION_TAG, 1))
+    width, height = image.size
+    return (height, width) if turn in _SIDEWAYS else (width, height)
+
+
 def upright_rgb(image: Image.Image, name: str = "the given Pillow image") -> Image.Image:
     """A picture the caller opened with Pillow, seen as `load_image` would see its file.
 
@@ -113,12 +170,17 @@ def _check_size(name: str, size: tuple[int, int], limits: MediaLimits) -> None:
 
 
 def _decode(media: OpenedMedia, limits: MediaLimits) -> Image.Image:
+    return _upright_rgb(_opened(media, limits))
+
+
+def _opened(media: OpenedMedia, limits: MediaLimits) -> Image.Image:
+    """The picture, not decoded yet."""
     media.stream.seek(0)
     with _warnings_are_errors():
         image: Image.Image = Image.open(media.stream, formats=(media.format.id,))
     # The plugin may see another size than the header we read: a GIF frame can exceed its screen.
     _check_size(media.name, image.size, limits)
-    return _upright_rgb(image)
+    return image
 
 
 def _upright_rgb(image: Image.Image) -> Image.Image:

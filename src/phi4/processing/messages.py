@@ -1,9 +1,9 @@
 """OpenAI-style dictionaries become `Message`s; anything not understood is refused, never dropped.
 
-Content is a string or a list of parts: `text`, `image_url`, `audio_url`, `input_audio`, and the short
-forms `{"type": "image", "image": source}` and `{"type": "audio", "audio": source}`. Sources stay
-unopened here; the processor opens them. `parse_messages` also attaches media given beside the
-messages to the last user message.
+Content is a string or a list of parts: `text`, `image_url` (with OpenAI's `detail`), `audio_url`,
+`input_audio`, and the short forms `{"type": "image", "image": source}` and `{"type": "audio", "audio":
+source}`. Sources stay unopened here; the processor opens them. `parse_messages` also attaches media given
+beside the messages to the last user message.
 
 Left out on purpose: defaults such as a system message; the model was trained without one.
 """
@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from phi4.errors import InvalidRequest
+from phi4.processing.detail import checked_detail
 from phi4.types import (
     AudioArrays,
     AudioPart,
@@ -148,12 +149,7 @@ def _text(value: Any, where: str) -> Part:
 def _image_url(value: Any, where: str) -> Part:
     url = _url(value, where, ("url", "detail"))
     detail = value.get("detail") if isinstance(value, Mapping) else None
-    if detail not in (None, "auto", "high"):
-        raise InvalidRequest(
-            f"{where}.detail is {detail!r}; valid are 'auto' and 'high'; for less detail load the model with "
-            "max_crops: phi4.load(..., max_crops=1) from Python, --max-crops 1 on the command line"
-        )
-    return ImagePart(url)
+    return ImagePart(url, None if detail is None else checked_detail(detail, f"{where}.detail"))
 
 
 def _audio_url(value: Any, where: str) -> Part:

@@ -21,11 +21,12 @@ from phi4.configs import Phi4Config
 from phi4.errors import ContextOverflow, InvalidArtifact, InvalidMedia, InvalidRequest
 from phi4.processing.audio import decode_audio
 from phi4.processing.chat import ChatRenderer, Placement, RenderedChat
+from phi4.processing.detail import crop_limit
 from phi4.processing.images import decode_image, upright_rgb
 from phi4.processing.media import DEFAULT_LIMITS, MediaLimits, open_media
 from phi4.processing.mel import audio_arrays
 from phi4.processing.messages import parse_messages
-from phi4.processing.tiles import tile_image
+from phi4.processing.tiles import as_rgb, tile_image
 from phi4.processing.tokenizer import ModelTokens, Phi4Tokenizer
 from phi4.shapes import AnyArray, BoolArray, FloatArray, IntArray
 from phi4.types import (
@@ -33,7 +34,6 @@ from phi4.types import (
     AudioSource,
     ImageArrays,
     ImagePart,
-    ImageSource,
     MediaSpan,
     Message,
     ModelInputs,
@@ -138,7 +138,7 @@ class Processor:
         self._check_length(num_tokens)
         for slot in chat.media:
             if isinstance(slot.part, ImagePart):
-                images.append(self._image(slot.part.source, max_crops, f"picture {len(images) + 1}"))
+                images.append(self._image(slot.part, max_crops, f"picture {len(images) + 1}"))
                 num_tokens += images[-1].num_tokens - 1
             else:
                 audios.append(self._audio(slot.part.source, f"recording {len(audios) + 1}"))
@@ -153,21 +153,38 @@ class Processor:
             raise ContextOverflow(
                 f"the prompt takes at least {num_tokens} tokens but the model's context is {limit}; shorten "
                 "the conversation, give fewer or smaller media, or look at pictures less closely: "
-                "phi4.load(..., max_crops=4) from Python, --max-crops 4 on the command line"
+                "chat(..., detail='low') or phi4.load(..., max_crops=4) from Python, --detail low or "
+                "--max-crops 4 on the command line"
             )
 
-    def _image(self, source: ImageSource, max_crops: int | None, name: str) -> ImageArrays:
+    def _image(self, part: ImagePart, max_crops: int | None, name: str) -> ImageArrays:
         """Tile a picture; `name` is what errors call one that the opener has no name for."""
+        source = part.source
         if self.config.vision is None:
             raise InvalidRequest("this model takes no pictures; use a multimodal one")
         if isinstance(source, ImageArrays):
+            if part.detail is not None:
+                raise InvalidRequest(
+                    f"{name} is cut into crops already, so its detail cannot be {part.detail!r}; give the "
+                    "picture itself, or leave detail out"
+                )
             return source
         if isinstance(source, str | bytes | Path):
             with open_media(source, "image", **self._opening) as media:
-                opened = decode_image(media, self._limits)
-                return tile_image(opened, self.config.vision, max_crops, name=media.name)
+                return self._tiled(decode_image(media, self._limits), part, max_crops, media.name)
         picture: Image | AnyArray = source if isinstance(source, np.ndarray) else upright_rgb(source, name)
-        return tile_image(picture, self.config.vision, max_crops, name=name)
+        return self._tiled(picture, part, max_crops, name)
+
+    def _tiled(
+        self, picture: Image | AnyArray, part: ImagePart, max_crops: int | None, name: str
+    ) -> ImageArrays:
+        """Cut a picture as closely as its part asks for, with at most `max_crops` local crops."""
+        vision = self.config.vision
+        assert vision is not None, "pictures are refused before they are opened"
+        rgb = as_rgb(picture, name)
+        if part.detail is not None:
+            max_crops = crop_limit(part.detail, rgb.width, rgb.height, vision, max_crops)
+        return tile_image(rgb, vision, max_crops, name=name)
 
     def _audio(self, source: AudioSource, name: str) -> AudioArrays:
         """Compute a recording's features; `name` as in `_image`."""

@@ -56,6 +56,9 @@ _HEIF = MediaFormat("HEIF", "other", "a HEIC or AVIF picture")
 _TEXT = MediaFormat("TEXT", "other", "a text file")
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"avif", b"avis")
 
+_PNG_METADATA = (b"eXIf", b"iTXt", b"tEXt", b"zTXt")
+_MAX_PNG_CHUNKS = 65_536
+
 _START_OF_SCAN = 0xDA
 _BARE_MARKERS = frozenset({0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)})
 """Markers of a JPEG that no length follows."""
@@ -92,6 +95,29 @@ def image_size(format_id: str, stream: BinaryIO) -> tuple[int, int] | None:
         return _webp_size(head)
     except struct.error:
         return None
+
+
+def png_tells_more_behind_its_pixels(stream: BinaryIO) -> bool:
+    """Whether a PNG has metadata after its pixels, where programs that only append put it.
+
+    Also True when that cannot be told: the file is cut short, or has more chunks than it needs.
+
+    Source: PNG specification, 5.3: a chunk is its length, its type, its data and a checksum.
+    """
+    stream.seek(len(_PREFIXES[0][0]))
+    pixels = False
+    for _ in range(_MAX_PNG_CHUNKS):
+        head = stream.read(8)
+        if len(head) < 8:
+            return True
+        length, kind = struct.unpack(">I4s", head)
+        if kind == b"IEND":
+            return False
+        if pixels and kind in _PNG_METADATA:
+            return True
+        pixels = pixels or kind == b"IDAT"
+        stream.seek(length + 4, 1)
+    return True
 
 
 def _is_mpeg_audio_frame(head: bytes) -> bool:

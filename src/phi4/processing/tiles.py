@@ -120,7 +120,7 @@ def tile_image(
         InvalidMedia: The picture cannot be tiled, see `plan_tiles`, or is not 8-bit RGB.
         InvalidRequest: `max_crops` is outside 1..cfg.max_crops.
     """
-    picture = _as_rgb(image, name)
+    picture = as_rgb(image, name)
     plan = plan_tiles(picture.width, picture.height, cfg, max_crops, name=name)
     padded = _resize_and_pad(picture, plan)
     crop, (columns, rows) = cfg.crop_size, plan.grid
@@ -138,6 +138,27 @@ def tile_image(
         num_tokens=plan.num_tokens,
         digest=_digest(pixels, mask, plan),
     )
+
+
+def as_rgb(image: Image.Image | AnyArray, name: str = "the picture") -> Image.Image:
+    """A decoded picture as Pillow's 8-bit RGB, pixels unchanged.
+
+    Args:
+        image: RGB picture, or its pixels `[height, width, 3]` uint8.
+        name: What errors call the picture.
+
+    Raises:
+        InvalidMedia: It is something else.
+    """
+    if isinstance(image, Image.Image):
+        if image.mode != "RGB":
+            raise InvalidMedia(f"{name} has mode {image.mode}: open it with load_image, which gives RGB")
+        return image
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+        raise InvalidMedia(
+            f"{name} has shape {list(image.shape)} and type {image.dtype}: give [height, width, 3] uint8"
+        )
+    return Image.fromarray(np.ascontiguousarray(image))
 
 
 def resize_bicubic(pixels: AnyArray, height_px: int, width_px: int) -> FloatArray:
@@ -182,18 +203,6 @@ def _fit(width: int, height: int, target: tuple[int, int]) -> tuple[int, int]:
     if scale_w < scale_h:
         return target[0], int(height * scale_w)
     return min(int(width * scale_h), target[0]), target[1]
-
-
-def _as_rgb(image: Image.Image | AnyArray, name: str) -> Image.Image:
-    if isinstance(image, Image.Image):
-        if image.mode != "RGB":
-            raise InvalidMedia(f"{name} has mode {image.mode}: open it with load_image, which gives RGB")
-        return image
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-        raise InvalidMedia(
-            f"{name} has shape {list(image.shape)} and type {image.dtype}: give [height, width, 3] uint8"
-        )
-    return Image.fromarray(np.ascontiguousarray(image))
 
 
 def _resize_and_pad(picture: Image.Image, plan: TilePlan) -> AnyArray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 import shutil
 from dataclasses import replace
@@ -48,6 +49,9 @@ def model(folder: Path) -> phi4.Phi4:
         ({"modalities": ("text", "smell")}, "smell.*vision"),
         ({"max_crops": 0}, "max_crops is 0"),
         ({"placement": "last"}, "'last'.*'inline' and 'first'"),
+        ({"provider": "abacus"}, "provider 'abacus': the installed ONNX Runtime .* has cpu"),
+        ({"provider": "openvino", "runner": "torch"}, "the torch runner was asked for"),
+        ({"provider": "openvino", "device": "cpu"}, "beside device 'cpu'.*give one"),
         ({"limits": 5}, "limits is 5.*MediaLimits"),
         ({"adapter": "out/vision"}, "'vision'.*rename its folder"),
         ({"adapter": Path("out/speech")}, "'speech'.*rename its folder"),
@@ -86,6 +90,75 @@ def test_detail_placement_and_limits_of_load_hold_for_every_request(folder: Path
     strict = phi4.load(folder, limits=MediaLimits(max_image_bytes=10))
     with pytest.raises(InvalidMedia, match="over the limit of 10"):
         strict.chat("What?", PICTURE)
+
+
+def test_detail_of_a_request_decides_its_pictures_and_auto_is_all_the_model_may_take(
+    model: phi4.Phi4,
+) -> None:
+    def tokens(detail: Any, **asked: Any) -> int:
+        streamed = list(model.stream("What?", PICTURE, detail=detail, **ONE))[-1].completion
+        answer = model.chat("What?", PICTURE, detail=detail, **ONE)
+        assert streamed is not None and streamed.usage == answer.usage
+        return answer.usage.image_tokens
+
+    costs = model.picture_costs((200, 100))
+    assert {detail: tokens(detail) for detail in costs} == {d: plan.num_tokens for d, plan in costs.items()}
+    assert tokens("low") < tokens("high") == tokens("auto") == tokens(None)
+    url = "data:image/png;base64," + base64.b64encode(PICTURE).decode()
+    part = {"type": "image_url", "image_url": {"url": url, "detail": "low"}}
+    mixed = model.chat([{"role": "user", "content": [part]}], PICTURE, detail="high", **ONE)
+    assert mixed.usage.image_tokens == tokens("low") + tokens("high")
+
+
+def test_unknown_detail_is_refused_at_once(model: phi4.Phi4) -> None:
+    for ask in (model.chat, model.stream):
+        with pytest.raises(InvalidRequest, match="detail is 'best'; valid are"):
+            ask("Hi", PICTURE, detail="best")
+
+
+def test_costs_are_told_for_a_size_a_file_and_a_decoded_picture_alike(
+    folder: Path, model: phi4.Phi4, tmp_path: Path
+) -> None:
+    (tmp_path / "ramp.png").write_bytes(PICTURE)
+    told = model.picture_costs((200, 100))
+    assert told["low"].num_crops == 2 < told["high"].num_crops
+    for picture in (PICTURE, tmp_path / "ramp.png", ramp_picture(200, 100)):
+        assert model.picture_costs(picture) == told
+    coarse = phi4.load(folder, max_crops=1)
+    assert set(coarse.picture_costs((200, 100)).values()) == {told["low"]}
+    assert model.config.vision is not None
+    with pytest.raises(InvalidRequest, match="cut into crops already"):
+        model.picture_costs(tile_image(ramp_picture(20, 20), model.config.vision))
+    with pytest.raises(InvalidMedia, match="does not exist"):
+        model.picture_costs(tmp_path / "gone.png")
+
+
+def test_time_of_a_crop_is_measured_on_the_encoder_and_leaves_nothing_open(
+    model: phi4.Phi4, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner: Any = model.generator.runner
+    encoded: list[int] = []
+    encode = runner.encode
+
+    def counting(media: Any) -> Any:
+        encoded.append(len(media.pixels))
+        return encode(media)
+
+    monkeypatch.setattr(runner, "encode", counting)
+    measured = model.seconds_per_crop()
+    assert measured is not None and 0 < measured < 10
+    assert encoded == [2, 2] and runner.num_handles == 0
+    elsewhere = replace(runner.info, device="cuda:0")
+    monkeypatch.setattr(type(runner), "info", property(lambda self: elsewhere))
+    assert model.seconds_per_crop() is None and encoded == [2, 2]
+
+
+def test_model_without_pictures_has_no_costs(tmp_path: Path) -> None:
+    write_tiny_checkpoint(tmp_path, "mini", max_positions=64)
+    text = phi4.load(tmp_path)
+    for ask in (lambda: text.picture_costs((9, 9)), text.seconds_per_crop):
+        with pytest.raises(InvalidRequest, match="takes no pictures"):
+            ask()
 
 
 def test_an_encoder_without_adapter_is_told_once_at_load(

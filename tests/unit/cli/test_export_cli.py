@@ -22,7 +22,7 @@ from phi4.cli.main import build_parser, main
 from phi4.gguf.writing import DTYPES as GGUF_DTYPES
 from phi4.onnx import open_package
 from phi4.onnx.build.options import PARTS, PRECISIONS, ExportOptions
-from phi4.onnx.description import DESCRIPTION_NAME
+from phi4.onnx.description import CACHE_BYTES, DESCRIPTION_NAME
 from phi4.testing.media import chirp, ramp_picture
 from phi4.testing.tiny import write_tiny_checkpoint
 from phi4.types import Modality
@@ -68,6 +68,7 @@ def test_choices_are_those_in_use() -> None:
     assert export.PRECISIONS == PRECISIONS
     assert export.PARTS == PARTS
     assert export.GGUF_DTYPES == GGUF_DTYPES
+    assert tuple(CACHE_BYTES) == export.CACHES
     defaults = build_parser().parse_args(["export", "nano", "--out", "x"])
     assert (defaults.precision, defaults.block_size) == (
         ExportOptions().precision,
@@ -104,13 +105,15 @@ def test_every_option_reaches_the_package(tiny: Path, tmp_path: Path) -> None:
     out = tmp_path / "p"
     line = ["export", str(tiny), "--out", str(out), "--precision", "int8", "--part", "speech=fp16"]
     line += ["--part", "head=fp32", "--modalities", "text,speech", "--fast", "--context", "100"]
-    assert main([*line, "--no-user-slot", "--block-size", "32"]) == 0
+    assert main([*line, "--no-user-slot", "--block-size", "32", "--kv", "fp16"]) == 0
     package = open_package(out)
     assert package.precision == {"decoder": "int8", "head": "fp32", "speech": "fp16"}
     assert package.parts == ("text", "speech") and package.adapters == ("speech",)
     assert package.prefill and not package.user_slot and package.max_context_tokens == 100
+    assert (package.cache, package.merged_adapter) == ("fp16", None)
     assert main(["export", str(tiny), "--out", str(tmp_path / "m"), "--merge-adapter", "vision"]) == 0
-    assert open_package(tmp_path / "m").adapters == ()
+    merged = open_package(tmp_path / "m")
+    assert (merged.adapters, merged.cache, merged.merged_adapter) == ((), "fp32", "vision")
 
 
 @pytest.mark.parametrize("text", ["vision=fp16", "head=int4", "decoder=fp32", "speech=int8"])
@@ -271,6 +274,16 @@ def test_show_tells_what_a_package_is(package: Path, capsys: pytest.CaptureFixtu
     ):
         assert words in out
     assert "\x1b" not in out
+
+
+def test_show_tells_of_a_merged_adapter_and_of_the_cache(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "m"
+    line = ["export", str(tiny), "--out", str(out), "--merge-adapter", "speech", "--kv", "fp16"]
+    assert main(line) == 0 and main(["show", str(out)]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "adapter speech part of the weights, always on" in shown and "a token, fp16" in shown
 
 
 def test_show_works_without_torch_and_onnxruntime_in_under_a_second(package: Path) -> None:

@@ -14,6 +14,7 @@ from phi4.cli.main import build_parser, main
 from phi4.configs import DTYPES, ROPE_POLICIES
 from phi4.errors import InvalidRequest
 from phi4.model.attention import ATTENTION_NAMES
+from phi4.processing.detail import DETAILS
 from phi4.registry import RUNNERS
 from phi4.types import AudioPart, ImagePart, SamplingParams, TextPart
 
@@ -100,14 +101,18 @@ def test_choices_are_those_of_the_rooms_that_use_them() -> None:
     assert set(options.ATTENTION_NAMES) == set(ATTENTION_NAMES)
     assert set(options.ROPE_POLICIES) == set(ROPE_POLICIES)
     assert set(options.RUNNERS) == set(RUNNERS)
+    assert options.DETAILS == DETAILS
 
 
 def test_detail_of_pictures_is_asked_where_pictures_are_taken() -> None:
-    for verb in (["ask", "x"], ["chat"]):
+    for verb in (["ask", "x"], ["chat"], ["demo"]):
         assert build_parser().parse_args([*verb, "--max-crops", "3"]).max_crops == 3
-    with pytest.raises(SystemExit) as ended:
-        build_parser().parse_args(["transcribe", "x.wav", "--max-crops", "3"])
-    assert ended.value.code == 2
+        assert build_parser().parse_args([*verb, "--detail", "low"]).detail == "low"
+        assert build_parser().parse_args(verb).detail is None
+    for option in (["--max-crops", "3"], ["--detail", "low"]):
+        with pytest.raises(SystemExit) as ended:
+            build_parser().parse_args(["transcribe", "x.wav", *option])
+        assert ended.value.code == 2
 
 
 def test_detail_of_pictures_reaches_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,6 +121,22 @@ def test_detail_of_pictures_reaches_the_model(monkeypatch: pytest.MonkeyPatch) -
     for line, crops in ((["ask", "x", "--max-crops", "3"], 3), (["ask", "x"], None), (["demo"], None)):
         options.load_model(build_parser().parse_args(line))
         assert given["max_crops"] == crops
+
+
+def test_provider_reaches_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, object] = {}
+    monkeypatch.setattr("phi4.load", lambda name, **chosen: given.update(chosen))
+    for line, provider in ((["ask", "x", "--provider", "openvino"], "openvino"), (["chat"], None)):
+        options.load_model(build_parser().parse_args(line))
+        assert given["provider"] == provider
+
+
+def test_absent_provider_is_refused_before_a_model_is_looked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ask", "x", "--provider", "abacus", "-m", "no/such/model/here"]) == 2
+    assert "provider 'abacus': the installed ONNX Runtime" in capsys.readouterr().err
+    beside = ["--provider", "openvino", "--device", "cpu"]
+    assert main(["ask", "x", *beside, "-m", "no/such/model/here"]) == 2
+    assert "give one of them" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("crops", ["0", "-1"])

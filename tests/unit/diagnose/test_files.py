@@ -13,6 +13,7 @@ import pytest
 from phi4.checkpoint import open_checkpoint
 from phi4.diagnose import files
 from phi4.diagnose.case import Asked, Case
+from phi4.diagnose.examine import examine
 from phi4.diagnose.finding import Finding, judged
 from phi4.errors import InvalidArtifact, InvalidConfig, ModelNotFound
 from phi4.onnx.building import ExportOptions, export_package
@@ -140,6 +141,25 @@ def test_encoder_without_adapter_is_a_warning_with_the_folder_to_fetch(tmp_path:
     assert found.verdict == "warning" and found.advice.endswith("vision-lora/")
     assert "without one: vision (pictures)" in found.finding
     assert examined(tmp_path, modalities=("text", "speech"))["adapters"].verdict == "ok"
+
+
+def test_provider_is_examined_as_load_would_take_it(model: Path, tmp_path: Path) -> None:
+    package = export_package(open_checkpoint(model), tmp_path / "p", ExportOptions("fp32"))
+    absent = {found.name: found for found in examine(Asked(str(package), provider="abacus", quick=True))}
+    assert "for the onnx runner" in absent["model"].finding
+    assert absent["runner"].verdict == "error" and "provider 'abacus'" in absent["runner"].finding
+    assert absent["loading"].verdict == "error"
+    beside = examined(package, provider="cpu", device="cpu")["model"]
+    assert beside.verdict == "error" and "beside device 'cpu'" in beside.finding
+    here = {found.name: found for found in examine(Asked(str(package), provider="cpu", quick=True))}
+    assert (here["runner"].verdict, here["loading"].verdict) == ("ok", "ok")
+
+
+@pytest.mark.parametrize("name", ["vision", "speech"])
+def test_adapter_that_is_part_of_the_weights_is_not_missed(name: str, model: Path, tmp_path: Path) -> None:
+    merged = export_package(open_checkpoint(model), tmp_path / "p", ExportOptions("fp32", merge_adapter=name))
+    found = examined(merged)["adapters"]
+    assert found.verdict == "ok" and found.finding == f"adapters: none; {name} is part of the weights"
 
 
 def test_adapter_of_the_users_own_must_be_whole_and_have_a_slot(model: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from phi4.onnx.build.head import build_head
 from phi4.onnx.build.linear import Precision
 from phi4.onnx.build.speech import build_speech, build_subsampling
 from phi4.onnx.build.vision import build_vision
+from phi4.onnx.description import CacheKind
 from phi4.onnx.rotary_order import padded_half
 from phi4.shapes import AnyArray
 from phi4.testing.tiny import tiny_config, tiny_tensors
@@ -33,12 +34,13 @@ def _write_package(
     head: Precision = FP32,
     user_slot: bool = True,
     prefill: Precision | None = None,
+    cache: CacheKind = "fp32",
 ) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     read, width = tensors.__getitem__, config.decoder.hidden_size
-    build_decoder(config, read, folder / "decoder.onnx", lambda name: precision, user_slot)
+    build_decoder(config, read, folder / "decoder.onnx", lambda name: precision, user_slot, cache)
     if prefill is not None:
-        build_decoder(config, read, folder / "prefill.onnx", lambda name: prefill, user_slot)
+        build_decoder(config, read, folder / "prefill.onnx", lambda name: prefill, user_slot, cache)
     embedding = build_head(config, read, folder / "head.onnx", head)
     if config.vision is not None:
         build_vision(config.vision, width, read, folder / "vision.onnx", FP32)
@@ -56,6 +58,7 @@ def _write_package(
             prefill=prefill is not None,
             rotary_half=padded_half(config.decoder),
             embedding=embedding,
+            cache=cache,
         ),
     )
     write_manifest(folder)

@@ -92,6 +92,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "block of 48": ({"block_size": 48}, "block size 48: must be a power of two from 16 to 256"),
     "block of 512": ({"block_size": 512}, "block size 512"),
     "no context": ({"context": 0}, "context 0: must be from 1 to 512 tokens"),
+    "cache": ({"cache": "int8"}, "cache 'int8': choose one of fp32, fp16"),
     "too much context": ({"context": 513}, "context 513: must be from 1 to 512 tokens"),
 }
 

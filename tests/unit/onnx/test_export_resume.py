@@ -172,6 +172,7 @@ OTHERS = {
     "slot": ExportOptions("int4", fast=True, user_slot=False),
     "block": ExportOptions("int4", fast=True, block_size=32),
     "context": ExportOptions("int4", fast=True, context=100),
+    "cache": ExportOptions("int4", fast=True, cache="fp16"),
 }
 
 

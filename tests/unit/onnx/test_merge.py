@@ -70,6 +70,25 @@ def logprobs(runner: OrtRunner, adapters: tuple[str, ...]) -> FloatArray:
 
 
 @pytest.mark.parametrize("name", ["vision", "speech"])
+def test_model_with_a_merged_adapter_is_loaded_without_a_warning_that_it_is_missing(
+    name: str, checkpoint: Checkpoint, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bare = replace(checkpoint.config, adapters=())
+    save_checkpoint(tmp_path / "bare", bare, tiny_tensors(bare), "original")
+    write_tiny_tokenizer(tmp_path / "bare", "original")
+    with caplog.at_level("WARNING", "phi4"):
+        folder = export_package(checkpoint, tmp_path / "p", ExportOptions("fp32", merge_adapter=name))
+        assert open_package(folder).merged_adapter == name
+        phi4.load(folder)
+        assert caplog.text == ""
+        # Nothing tells such a package from one whose adapter got lost but what the export wrote down.
+        lost = export_package(open_checkpoint(tmp_path / "bare"), tmp_path / "q", ExportOptions("fp32"))
+        assert open_package(lost).merged_adapter is None
+        phi4.load(lost)
+        assert "vision encoder" in caplog.text and "speech encoder" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["vision", "speech"])
 def test_merged_adapter_gives_the_logits_of_the_applied_one(
     name: str, checkpoint: Checkpoint, plain: OnnxPackage, tmp_path: Path
 ) -> None:

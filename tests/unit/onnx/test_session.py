@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -39,12 +40,30 @@ def test_cpu_is_the_default_and_may_be_named() -> None:
 
 
 def test_absent_provider_is_refused_with_those_that_are_there() -> None:
-    with pytest.raises(InvalidRequest, match=r"device 'abacus'.*has .*cpu.*choose one"):
+    says = r"provider 'abacus': the installed ONNX Runtime \S+ has cpu.*; choose one of them; other builds"
+    with pytest.raises(InvalidRequest, match=says):
         choose_session("abacus")
 
 
-def test_provider_that_computes_elsewhere_is_no_device() -> None:
-    assert "AzureExecutionProvider" in onnxruntime.get_available_providers()
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [
+        ("openvino", "openvino"),
+        ("OpenVINOExecutionProvider", "openvino"),
+        ("CUDA", "gpu"),
+        ("directml", "directml"),
+    ],
+)
+def test_absent_provider_is_named_with_the_package_that_brings_it(
+    name: str, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CPU])
+    with pytest.raises(InvalidRequest, match=f"provider {name!r}: .*then pip install onnxruntime-{package}$"):
+        choose_session(name)
+
+
+def test_provider_that_computes_elsewhere_is_no_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["AzureExecutionProvider", CPU])
     with pytest.raises(InvalidRequest, match="azure"):
         choose_session("azure")
 
@@ -53,7 +72,7 @@ def test_provider_that_does_not_start_is_no_silent_fallback(graph: Path) -> None
     absent = SessionChoice("AbacusExecutionProvider", 1)
     with (
         pytest.warns(UserWarning, match="AbacusExecutionProvider"),
-        pytest.raises(InvalidRequest, match=r"device 'abacus'.*cannot start.*use device cpu"),
+        pytest.raises(InvalidRequest, match=r"provider 'abacus'.*cannot start.*use the provider cpu"),
     ):
         open_session(graph, absent)
 
@@ -62,6 +81,27 @@ def test_other_installed_providers_go_by_their_short_name(monkeypatch: pytest.Mo
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["OpenVINOExecutionProvider", CPU])
     chosen = choose_session("openvino", 1)
     assert (chosen.provider, chosen.device) == ("OpenVINOExecutionProvider", "openvino")
+    assert choose_session("OpenVINOExecutionProvider", 1) == chosen
+
+
+def test_openvino_is_opened_with_our_threads_and_the_cpu_for_what_it_lacks(
+    graph: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+
+    class Session:
+        def __init__(self, path: str, options: Any, providers: list[Any]) -> None:
+            given.update(path=path, threads=options.intra_op_num_threads, providers=providers)
+
+        def get_providers(self) -> list[str]:
+            return ["OpenVINOExecutionProvider", CPU]
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    monkeypatch.setattr(onnxruntime, "set_default_logger_severity", lambda level: given.update(level=level))
+    open_session(graph, SessionChoice("OpenVINOExecutionProvider", 3))
+    own = {"device_type": "CPU", "num_of_threads": "3"}
+    assert given["providers"] == [("OpenVINOExecutionProvider", own), CPU]
+    assert (given["path"], given["threads"], given["level"]) == (str(graph), 3, 4)
 
 
 def test_threads_and_provider_reach_the_session(graph: Path) -> None:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import io
+import struct
 import sys
 import threading
 import tracemalloc
 import warnings
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from phi4.errors import InvalidMedia
-from phi4.processing.images import load_image, upright_rgb
+from phi4.processing.images import load_image, picture_size, upright_rgb
 from phi4.processing.media import DEFAULT_LIMITS
 from phi4.testing.media import friendly_images, hostile_images, image_bytes, ramp_picture
 
@@ -223,3 +225,56 @@ def test_warning_filters_survive_threads():
     assert not failures
     assert warnings.filters is filters
     assert list(filters) == before
+
+
+@pytest.mark.parametrize("name", sorted(friendly_images()))
+def test_size_of_every_format_is_that_of_the_decoded_picture(name: str):
+    assert picture_size(friendly_images()[name]) == load_image(friendly_images()[name]).size == (40, 24)
+
+
+def test_size_of_a_decoded_picture_is_its_own():
+    assert picture_size(PIXELS) == picture_size(Image.fromarray(PIXELS)) == (40, 24)
+    with pytest.raises(InvalidMedia, match="uint8"):
+        picture_size(PIXELS[0])
+
+
+@pytest.mark.parametrize("format_id", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_size_is_that_of_the_upright_picture(format_id: str, orientation: int):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = image_bytes(format_id, PIXELS, exif=exif.tobytes())
+    assert picture_size(content) == load_image(content).size == ((24, 40) if orientation > 4 else (40, 24))
+
+
+def with_chunk_behind_pixels(kind: bytes, data: bytes) -> bytes:
+    whole = image_bytes("PNG", PIXELS)
+    chunk = struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    return whole[:-12] + chunk + whole[-12:]
+
+
+def test_orientation_behind_the_pixels_of_a_png_counts():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = with_chunk_behind_pixels(b"eXIf", exif.tobytes()[6:])
+    assert picture_size(content) == load_image(content).size == (24, 40)
+    text = with_chunk_behind_pixels(b"tEXt", b"Comment\0nothing")
+    assert picture_size(text) == (40, 24)
+
+
+def test_size_is_read_without_decoding(monkeypatch: pytest.MonkeyPatch):
+    def decoder(*args: Any, **options: Any) -> None:
+        raise AssertionError("decoded")
+
+    contents = [friendly_images()[name] for name in ("rgb.png", "photo.jpg", "still.gif")]
+    monkeypatch.setattr(ImageFile.ImageFile, "load", decoder)
+    assert {picture_size(content) for content in contents} == {(40, 24)}
+    # A picture cut short has a header all the same; whoever loads it will refuse it.
+    assert picture_size(contents[1][:-40]) == (40, 24)
+
+
+def test_size_over_a_limit_is_refused():
+    with pytest.raises(InvalidMedia, match="over the limit of 20 a side"):
+        picture_size(friendly_images()["rgb.png"], limits=replace(DEFAULT_LIMITS, max_image_side_px=20))
+    with pytest.raises(InvalidMedia):
+        picture_size(b"\x89PNG\r\n\x1a\nnothing")

@@ -33,6 +33,8 @@ def test_every_part_type_is_read_in_place() -> None:
     content = [
         {"type": "text", "text": "look"},
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA==", "detail": "auto"}},
+        {"type": "image_url", "image_url": {"url": "c.png", "detail": "low"}},
+        {"type": "image_url", "image_url": {"url": "d.png", "detail": None}},
         {"type": "image_url", "image_url": "sign.png"},
         {"type": "input_audio", "input_audio": {"data": "QUJD", "format": "wav"}},
         {"type": "audio_url", "audio_url": {"url": "a.flac"}},
@@ -41,7 +43,9 @@ def test_every_part_type_is_read_in_place() -> None:
     ]
     assert parse_messages([{"role": "user", "content": content}])[0].parts == (
         TextPart("look"),
-        ImagePart("data:image/png;base64,AA=="),
+        ImagePart("data:image/png;base64,AA==", "auto"),
+        ImagePart("c.png", "low"),
+        ImagePart("d.png"),
         ImagePart("sign.png"),
         AudioPart("data:audio/wav;base64,QUJD"),
         AudioPart("a.flac"),
@@ -114,9 +118,13 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "part without its value": (user({"type": "text"}), "lacks the field 'text'"),
     "text of another type": (user({"type": "text", "text": 7}), "text is 7"),
     "image without address": (user({"type": "image_url", "image_url": {}}), "url is None"),
-    "image with low detail": (
-        user({"type": "image_url", "image_url": {"url": "x", "detail": "low"}}),
-        "max_crops",
+    "image with unknown detail": (
+        user({"type": "image_url", "image_url": {"url": "x", "detail": "original"}}),
+        r"image_url\.detail is 'original'; valid are 'low', 'auto', 'high'",
+    ),
+    "image with detail of another type": (
+        user({"type": "image_url", "image_url": {"url": "x", "detail": ["low"]}}),
+        r"image_url\.detail is a list; valid are 'low'",
     ),
     "image with an unknown field": (
         user({"type": "image_url", "image_url": {"url": "x", "w": 1}}),

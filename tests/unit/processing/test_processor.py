@@ -21,7 +21,7 @@ from phi4.processing.tiles import tile_image
 from phi4.processing.tokenizer import Phi4Tokenizer
 from phi4.testing.media import audio_bytes, chirp, image_bytes, ramp_picture
 from phi4.testing.tiny import tiny_config
-from phi4.types import AudioArrays, ImageArrays, Message, ModelInputs
+from phi4.types import AudioArrays, ImageArrays, ImagePart, Message, ModelInputs
 
 PIXELS = ramp_picture(80, 50)
 
@@ -129,6 +129,34 @@ def test_fewer_crops_make_a_shorter_row(processor: Processor) -> None:
     full, one = (processor.prepare([user(image(large))], max_crops=crops) for crops in (None, 1))
     assert len(one.token_ids) < len(full.token_ids)
     assert len(one.images[0].pixels) == 2
+
+
+def test_detail_of_a_part_limits_its_crops_and_no_other(processor: Processor) -> None:
+    large, url = ramp_picture(400, 400), {"type": "image_url"}
+    data = f"data:image/png;base64,{base64.b64encode(image_bytes('PNG', large)).decode()}"
+    turn = user(
+        url | {"image_url": {"url": data, "detail": "low"}},
+        url | {"image_url": {"url": data, "detail": "high"}},
+        url | {"image_url": data},
+        ImagePart(large, "low"),
+    )
+    low, high, plain, own = processor.prepare([turn]).images
+    assert len(low.pixels) == 2 and low.digest == own.digest
+    assert len(high.pixels) == 5 and high.digest == plain.digest
+    one, two = (processor.prepare([turn], max_crops=limit).images for limit in (1, 2))
+    assert [len(picture.pixels) for picture in one] == [2, 2, 2, 2]  # no detail goes beyond the limit
+    assert [len(picture.pixels) for picture in two] == [2, 2, 2, 2]  # 1 x 2 is no better ratio than 1 x 1
+
+
+def test_detail_that_cannot_be_is_refused(processor: Processor) -> None:
+    assert processor.config.vision
+    ready = tile_image(PIXELS, processor.config.vision)
+    with pytest.raises(InvalidRequest, match="picture 2 is cut into crops already, so its detail cannot"):
+        processor.prepare([user(image(PIXELS), ImagePart(ready, "low"))])
+    with pytest.raises(InvalidRequest, match="detail is 'medium'; valid are 'low', 'auto', 'high'"):
+        processor.prepare([user(ImagePart(PIXELS, "medium"))])  # type: ignore[arg-type]
+    with pytest.raises(InvalidMedia, match=r"picture 1 has shape \[80\]"):
+        processor.prepare([user(ImagePart(PIXELS[0, :, 0], "low"))])
 
 
 def test_training_rows_mark_exactly_what_assistants_say(

@@ -22,6 +22,7 @@ from phi4.configs import AdapterConfig, DecoderConfig, Phi4Config
 from phi4.onnx.build.graph import CONTRIB, GraphWriter, save_graph
 from phi4.onnx.build.linear import Precision, fitting_block, linear
 from phi4.onnx.build.weights import WeightSink
+from phi4.onnx.description import CacheKind
 from phi4.onnx.rotary_order import padded_half, qkv_row_order
 from phi4.shapes import AnyArray, FloatArray
 
@@ -32,7 +33,14 @@ Choose = Callable[[str], Precision]
 QKV = "self_attn.qkv_proj"
 
 
-def build_decoder(config: Phi4Config, read: Read, path: Path, choose: Choose, user_slot: bool = True) -> None:
+def build_decoder(
+    config: Phi4Config,
+    read: Read,
+    path: Path,
+    choose: Choose,
+    user_slot: bool = True,
+    cache: CacheKind = "fp32",
+) -> None:
     """Write the graph and, beside it, its weights (`<name>.data`).
 
     Inputs: `hidden` `[B, T, D]`; `positions` `[B, T]` int64, rows of the rotary tables; `lengths` `[B]`
@@ -48,13 +56,14 @@ def build_decoder(config: Phi4Config, read: Read, path: Path, choose: Choose, us
         path: The graph's file.
         choose: Precision of each linear layer; its adapters share it.
         user_slot: Whether an adapter of the user's own can be added at run time.
+        cache: How keys and values are kept; that of `past_key.<i>` and its like.
 
     Raises:
         InvalidConfig: A head too narrow for the padded rotary tables.
     """
     with WeightSink(path.with_name(f"{path.name}.data")) as sink:
         g = GraphWriter("decoder", sink)
-        writer = DecoderWriter(g, config.decoder, config.adapters, read, choose)
+        writer = DecoderWriter(g, config.decoder, config.adapters, read, choose, cache)
         writer.write(user_slot)
         model = g.model()
     save_graph(model, path)
@@ -87,7 +96,9 @@ class DecoderWriter:
         adapters: tuple[AdapterConfig, ...],
         read: Read,
         choose: Choose,
+        cache: CacheKind = "fp32",
     ) -> None:
+        self.cache = np.float16 if cache == "fp16" else np.float32
         self.g, self.config, self.adapters, self.read, self.choose = g, config, adapters, read, choose
         self.row_order = qkv_row_order(config)
 
@@ -113,8 +124,8 @@ class DecoderWriter:
         return self.g.op("Add", hidden, self._mlp(hidden, layer, shared)), key, value
 
     def _give_caches(self, layer: int, key: ir.Value, value: ir.Value) -> None:
-        self.g.output(f"present_key.{layer}", key, np.float32, self._cache_shape)
-        self.g.output(f"present_value.{layer}", value, np.float32, self._cache_shape)
+        self.g.output(f"present_key.{layer}", key, self.cache, self._cache_shape)
+        self.g.output(f"present_value.{layer}", value, self.cache, self._cache_shape)
 
     @property
     def _cache_shape(self) -> tuple[int | str, ...]:
@@ -134,7 +145,14 @@ class DecoderWriter:
         adapted: ir.Value | None = None
         for flag in (*flags.values(), *([] if user is None else [user])):
             adapted = flag if adapted is None else g.op("Or", adapted, flag)
+        inputs |= {name: self._as_cached(inputs[name]) for name in ("cos", "sin")}
         return PassInputs(**inputs, flags=flags, user=user, adapted=adapted)
+
+    def _as_cached(self, value: ir.Value) -> ir.Value:
+        """A float32 value in the type of the cache: attention has one type for all it takes."""
+        if self.cache is np.float32:
+            return value
+        return self.g.op("Cast", value, attributes={"to": ir.DataType.FLOAT16})
 
     def _attention(
         self, hidden: ir.Value, layer: int, shared: PassInputs
@@ -143,10 +161,10 @@ class DecoderWriter:
         g, config = self.g, self.config
         normed = self._norm(hidden, f"decoder.layers.{layer}.input_layernorm")
         qkv = self._linear(normed, layer, QKV, shared)
-        past = [g.input(f"past_{kind}.{layer}", np.float32, self._cache_shape) for kind in ("key", "value")]
+        past = [g.input(f"past_{kind}.{layer}", self.cache, self._cache_shape) for kind in ("key", "value")]
         mixed, key, value = g.ops(
             "GroupQueryAttention",
-            qkv,
+            self._as_cached(qkv),
             None,
             None,
             *past,
@@ -164,6 +182,8 @@ class DecoderWriter:
                 "rotary_interleaved": 0,
             },
         )
+        if self.cache is not np.float32:
+            mixed = g.op("Cast", mixed, attributes={"to": ir.DataType.FLOAT})
         return self._linear(mixed, layer, "self_attn.o_proj", shared), key, value
 
     def _mlp(self, hidden: ir.Value, layer: int, shared: PassInputs) -> ir.Value:

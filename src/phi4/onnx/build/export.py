@@ -168,6 +168,8 @@ def _finish(
         context=options.context,
         layers=dict(options.layers),
         method=options.method,
+        cache=options.cache,
+        merged=options.merge_adapter,
     )
     write_description(folder, description)
     files = [file for graph in graphs for file in graph_files(graph.name)]

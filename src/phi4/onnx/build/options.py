@@ -10,7 +10,7 @@ from phi4.checkpoint.inventory import adapters_for, check_parts
 from phi4.configs import DECODER_TARGETS, Phi4Config
 from phi4.errors import InvalidRequest
 from phi4.onnx.build.linear import Precision
-from phi4.onnx.description import layer_precision
+from phi4.onnx.description import CACHE_BYTES, CacheKind, layer_precision
 from phi4.types import Modality
 
 PrecisionName = Literal["int4", "int8", "fp16", "fp32"]
@@ -52,6 +52,7 @@ class ExportOptions:
         method: How 4-bit weights are chosen, see `METHODS`.
         layers: Precision of single linear layers of the decoder, where it differs from the decoder's:
             patterns such as "decoder.layers.*.mlp.down_proj"; the first that fits counts.
+        cache: How keys and values are kept while the model answers: "fp16" halves what a token takes.
     """
 
     precision: PrecisionName = "int4"
@@ -64,6 +65,7 @@ class ExportOptions:
     context: int | None = None
     method: Method = "rtn"
     layers: Mapping[str, PrecisionName] = field(default_factory=dict)
+    cache: CacheKind = "fp32"
 
     def of(self, part: Part) -> Precision:
         """Precision of a part."""
@@ -130,6 +132,8 @@ def _check(config: Phi4Config, options: ExportOptions, parts: tuple[Modality, ..
             raise InvalidRequest(f"precision of {part!r}: the parts of this package are {', '.join(there)}")
     _check_layers(config, options)
     _check_method(options, there)
+    if options.cache not in CACHE_BYTES:
+        raise InvalidRequest(f"cache {options.cache!r}: choose one of {', '.join(CACHE_BYTES)}")
     block = options.block_size
     if not 16 <= block <= 256 or block & (block - 1):
         raise InvalidRequest(f"block size {block}: must be a power of two from 16 to 256")

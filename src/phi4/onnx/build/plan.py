@@ -84,7 +84,14 @@ def plan_graphs(
 
     def decoder(name: str, precision: Precision, layers: Mapping[str, Precision]) -> PlannedGraph:
         def build(read: Read, path: Path) -> None:
-            build_decoder(config, read, path, lambda layer: layers.get(layer, precision), options.user_slot)
+            build_decoder(
+                config,
+                read,
+                path,
+                lambda layer: layers.get(layer, precision),
+                options.user_slot,
+                options.cache,
+            )
 
         return PlannedGraph(name, shapes["decoder"], precision, build, layers)
 
