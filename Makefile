@@ -5,7 +5,7 @@
 #   make test PYTEST_ARGS='-k rope'   # a part of it
 #   make run PYTHON=/opt/python3.12/bin/python3
 #   make nano NANO_ARGS='--device cuda --workers 8'
-#   make run TORCH_INDEX=https://download.pytorch.org/whl/cpu
+#   make test TORCH_INDEX=https://download.pytorch.org/whl/cpu
 #                                     # torch from this index as well: the CPU build, 0.2 GB in place of 3 GB with CUDA
 
 SHELL := /bin/sh
@@ -16,6 +16,10 @@ PYTEST_ARGS ?=
 NANO_DIR ?= runs/nano
 # Two cores get two hours in all, the measuring included; the steps are fitted to the time.
 NANO_ARGS ?= --minutes 108
+PEERS ?= build/peers
+DEVICE_ARGS ?=
+# Set to 1 for onnxruntime-genai as a peer too: its builder takes about 20 GB of memory.
+GENAI ?=
 
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
@@ -23,15 +27,19 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 # Printed before torch is fetched, where it matters: PyPI's build for Linux brings CUDA along.
 TORCH_HINT := $(if $(TORCH_INDEX),,command -v nvidia-smi >/dev/null || \
 	echo "no NVIDIA driver here: if pip fetches CUDA, stop it and give TORCH_INDEX (see the head of the Makefile)")
-FOR_RUN := $(VENV)/.installed-torch
+PEER_NAMES := ours llamacpp transformers openvino $(if $(GENAI),genai)
+PEER_PIP = $(PEERS)/$(1)/bin/python -m pip install --quiet --disable-pip-version-check \
+	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+TORCH_PIN = $(shell grep '^torch==' constraints.txt)
+FOR_RUN := $(VENV)/.installed
 FOR_TEST := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check parity slow nano examples interop clean
+.PHONY: help run test check parity slow nano examples interop bench-peers bench-device clean
 
 help: ## list these targets
-	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 
 run: $(FOR_RUN) ## install, then show nano at work on pictures, recordings, a command and a sum
 	@$(BIN)/phi4 demo
@@ -56,8 +64,9 @@ nano: export MALLOC_MMAP_THRESHOLD_ = 4294967296
 nano: export MALLOC_TRIM_THRESHOLD_ = 8589934592
 nano: export MALLOC_TOP_PAD_ = 67108864
 nano: export MALLOC_ARENA_MAX = 2
-nano: $(FOR_TEST) ## train nano anew (resumes when stopped), then measure it
+nano: $(FOR_TEST) ## train nano anew (resumes when stopped), write its ONNX package, measure it
 	@$(BIN)/phi4 train nano --out $(NANO_DIR) $(NANO_ARGS)
+	@$(BIN)/phi4 export $(NANO_DIR)/model --out $(NANO_DIR)/model/onnx --precision int8
 	@$(BIN)/phi4 eval $(NANO_DIR)/model --out $(NANO_DIR)/eval
 
 examples: $(FOR_TEST) ## make examples/media again from its held-out seeds
@@ -75,6 +84,49 @@ interop: $(FOR_TEST) ## greedy tokens of exported models in onnxruntime-genai an
 		$(BIN)/phi4 export nano --format gguf --out build/interop/$$dtype.gguf --dtype $$dtype && \
 		$(BIN)/python benchmarks/interop_llamacpp.py build/interop/$$dtype.gguf --model nano || exit 1; done
 
+bench-peers: $(PEER_NAMES:%=$(PEERS)/%/.installed) ## environments of the peers of bench-device (compiles llama.cpp)
+
+# A peer that cannot be installed here is left out and shown as skipped: make -k bench-peers; make bench-device.
+bench-device: $(PEERS)/ours/.installed ## full-size models beside the peers: hours, 40 GB (DEVICE_ARGS=--quick: minutes)
+	@$(PEERS)/ours/bin/python benchmarks/device.py --peers $(PEERS) $(DEVICE_ARGS)
+
+$(PEER_NAMES:%=$(PEERS)/%/bin/python): $(PEERS)/%/bin/python:
+	@python=$$(sh scripts/find-python.sh $(PYTHON)) || exit 1; "$$python" -m venv $(PEERS)/$*
+
+# Ours without torch: what a device gets.
+$(PEERS)/ours/.installed: pyproject.toml constraints.txt | $(PEERS)/ours/bin/python
+	@$(call PEER_PIP,ours) -c constraints.txt -e '.[export]'
+	@touch $@
+
+# From source for this very processor; gcc 12 needs a barrier where AMX tiles are configured.
+$(PEERS)/llamacpp/.installed: benchmarks/peers/patch_llamacpp.py | $(PEERS)/llamacpp/bin/python
+	@echo "compiling llama.cpp: ten minutes and more on two cores"
+	@rm -rf $(PEERS)/source && mkdir -p $(PEERS)/source
+	@$(PEERS)/llamacpp/bin/python -m pip download --quiet --disable-pip-version-check --no-deps \
+		--no-binary llama-cpp-python --dest $(PEERS)/source llama-cpp-python==0.3.36
+	@tar -xzf $(PEERS)/source/llama_cpp_python-*.tar.gz -C $(PEERS)/source --strip-components=1
+	@$(PEERS)/llamacpp/bin/python benchmarks/peers/patch_llamacpp.py $(PEERS)/source
+	@CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF" $(call PEER_PIP,llamacpp) $(PEERS)/source
+	@rm -rf $(PEERS)/source
+	@touch $@
+
+$(PEERS)/transformers/.installed: constraints.txt | $(PEERS)/transformers/bin/python
+	@$(or $(TORCH_HINT),:)
+	@$(call PEER_PIP,transformers) -c constraints.txt torch transformers accelerate peft safetensors numpy
+	@touch $@
+
+# optimum-intel says which transformers it can read; torchvision, which comes along, stops it on a text model.
+$(PEERS)/openvino/.installed: constraints.txt | $(PEERS)/openvino/bin/python
+	@$(or $(TORCH_HINT),:)
+	@$(call PEER_PIP,openvino) $(TORCH_PIN) 'openvino-genai==2026.4.*' 'optimum-intel[openvino]==2.2.*' nncf
+	@$(PEERS)/openvino/bin/python -m pip uninstall --quiet --yes torchvision
+	@touch $@
+
+$(PEERS)/genai/.installed: constraints.txt | $(PEERS)/genai/bin/python
+	@$(or $(TORCH_HINT),:)
+	@$(call PEER_PIP,genai) -c constraints.txt onnxruntime-genai==0.18.0 onnxruntime onnx onnx-ir torch transformers
+	@touch $@
+
 clean: ## remove the environment and the tools' caches (keeps runs/)
 	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	@find src tests scripts benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -84,9 +136,8 @@ $(BIN)/python:
 		echo "making $(VENV) with $$python"; "$$python" -m venv $(VENV)
 
 $(FOR_RUN): pyproject.toml constraints.txt | $(BIN)/python
-	@echo "installing phi4 with torch into $(VENV) (once; torch is most of it)"
-	@$(or $(TORCH_HINT),:)
-	@$(PIP_INSTALL) -e '.[torch]'
+	@echo "installing phi4 into $(VENV) (once; ONNX Runtime answers, torch is not needed)"
+	@$(PIP_INSTALL) -e .
 	@touch $@
 
 $(FOR_TEST): pyproject.toml constraints.txt | $(BIN)/python

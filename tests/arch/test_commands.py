@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -75,7 +76,7 @@ def test_make_alone_lists_every_target(repository: Path) -> None:
 def test_make_run_installs_with_constraints_and_shows_the_demo(repository: Path, tmp_path: Path) -> None:
     done = shell(repository, "make", "-n", "run", f"VENV={tmp_path / 'venv'}")
     assert done.returncode == 0, done.stderr
-    assert "-c constraints.txt" in done.stdout and "-e '.[torch]'" in done.stdout
+    assert re.search(r"-c constraints.txt +-e \.\n", done.stdout), "the base install, without torch"
     assert done.stdout.rstrip().endswith("phi4 demo")
     assert "--extra-index-url" not in done.stdout
 
@@ -84,7 +85,7 @@ def test_make_run_installs_with_constraints_and_shows_the_demo(repository: Path,
 def test_second_run_installs_nothing(repository: Path, tmp_path: Path) -> None:
     venv = tmp_path / "venv"
     (venv / "bin").mkdir(parents=True)
-    for stamp in ("bin/python", ".installed-torch", ".installed-dev"):
+    for stamp in ("bin/python", ".installed", ".installed-dev"):
         (venv / stamp).touch()
     assert "pip install" not in shell(repository, "make", "-n", "test", f"VENV={venv}").stdout
 
@@ -93,5 +94,5 @@ def test_second_run_installs_nothing(repository: Path, tmp_path: Path) -> None:
 def test_other_torch_index_is_added_on_request(repository: Path, tmp_path: Path) -> None:
     given = [f"VENV={tmp_path / 'venv'}", "TORCH_INDEX=https://example.org/cpu"]
     assert (
-        "--extra-index-url https://example.org/cpu" in shell(repository, "make", "-n", "run", *given).stdout
+        "--extra-index-url https://example.org/cpu" in shell(repository, "make", "-n", "test", *given).stdout
     )
