@@ -22,7 +22,7 @@ TITLES = {
     "answer": "writing an answer",
     "encoders": "encoders",
 }
-_COLOURS = ("#2b6cb0", "#dd8a3a", "#2f855a", "#805ad5")
+_COLOURS = ("#2b6cb0", "#dd8a3a", "#2f855a", "#805ad5", "#c53030", "#0f766e")
 _WIDTH, _LEFT, _RIGHT, _MARGIN = 860, 270, 170, 16
 _BAR, _GAP, _TITLE, _LINE = 13, 7, 34, 14
 _NOTE_CHARS = 130
