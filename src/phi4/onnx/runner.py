@@ -72,7 +72,8 @@ class OrtRunner:
         self.package = package
         self._choice = choice
         self._lanes = Lanes(package.config.decoder, max_cache_bytes, package.cache)
-        self._head = HeadGraph(package, choice)  # first: opening takes twice its weights, best while little is held
+        # First: opening it takes twice its weights, best while little else is held.
+        self._head = HeadGraph(package, choice)
         self._forward = Forward(package, choice, adapter)
         self._encoders = self._open_encoders(eager)
         self._features: dict[int, FloatArray] = {}
