@@ -30,6 +30,7 @@ TORCH_HINT := $(if $(TORCH_INDEX),,command -v nvidia-smi >/dev/null || \
 PEER_NAMES := ours llamacpp transformers openvino $(if $(GENAI),genai)
 PEER_PIP = $(PEERS)/$(1)/bin/python -m pip install --quiet --disable-pip-version-check \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+LLAMA_WHEEL := $(PEERS)/wheels/.made
 TORCH_PIN = $(shell grep '^torch==' constraints.txt)
 FOR_RUN := $(VENV)/.installed
 FOR_TEST := $(VENV)/.installed-dev
@@ -72,17 +73,19 @@ nano: $(FOR_TEST) ## train nano anew (resumes when stopped), write its ONNX pack
 examples: $(FOR_TEST) ## make examples/media again from its held-out seeds
 	@$(BIN)/python scripts/make_examples.py
 
-# llama-cpp-python compiles llama.cpp, which takes minutes; the two packages go into the environment of the tests.
-interop: $(FOR_TEST) ## greedy tokens of exported models in onnxruntime-genai and llama.cpp against ours
+# The two packages go into the environment of the tests. Random prompts reach up to 4,096 tokens, genai's also across.
+interop: $(FOR_TEST) $(LLAMA_WHEEL) ## greedy tokens of exported models in onnxruntime-genai and llama.cpp against ours
 	@rm -rf build/interop && mkdir -p build/interop
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps onnxruntime-genai==0.18.0
 	@for precision in fp32 int8 int4; do \
 		$(BIN)/phi4 export nano --out build/interop/$$precision --precision $$precision --modalities text && \
-		$(BIN)/python benchmarks/interop_genai.py build/interop/$$precision || exit 1; done
-	@$(PIP_INSTALL) llama-cpp-python==0.3.36
+		$(BIN)/python benchmarks/interop_genai.py build/interop/$$precision \
+			--lengths 2,100,500,1000,2000,3000,4032,4090 || exit 1; done
+	@$(PIP_INSTALL) $(PEERS)/wheels/llama_cpp_python-*.whl
 	@for dtype in float32 float16; do \
 		$(BIN)/phi4 export nano --format gguf --out build/interop/$$dtype.gguf --dtype $$dtype && \
-		$(BIN)/python benchmarks/interop_llamacpp.py build/interop/$$dtype.gguf --model nano || exit 1; done
+		$(BIN)/python benchmarks/interop_llamacpp.py build/interop/$$dtype.gguf --model nano \
+			--lengths 2,100,500,1000,2000,3000,4032 || exit 1; done
 
 bench-peers: $(PEER_NAMES:%=$(PEERS)/%/.installed) ## environments of the peers of bench-device (compiles llama.cpp)
 
@@ -98,16 +101,21 @@ $(PEERS)/ours/.installed: pyproject.toml constraints.txt | $(PEERS)/ours/bin/pyt
 	@$(call PEER_PIP,ours) -c constraints.txt -e '.[export]'
 	@touch $@
 
-# From source for this very processor; gcc 12 needs a barrier where AMX tiles are configured.
-$(PEERS)/llamacpp/.installed: benchmarks/peers/patch_llamacpp.py | $(PEERS)/llamacpp/bin/python
+# From source for this very processor; gcc 12 needs a barrier where AMX tiles are configured. Also what interop runs.
+$(LLAMA_WHEEL): benchmarks/peers/patch_llamacpp.py | $(PEERS)/llamacpp/bin/python
 	@echo "compiling llama.cpp: ten minutes and more on two cores"
-	@rm -rf $(PEERS)/source && mkdir -p $(PEERS)/source
+	@rm -rf $(PEERS)/source $(PEERS)/wheels && mkdir -p $(PEERS)/source $(PEERS)/wheels
 	@$(PEERS)/llamacpp/bin/python -m pip download --quiet --disable-pip-version-check --no-deps \
 		--no-binary llama-cpp-python --dest $(PEERS)/source llama-cpp-python==0.3.36
 	@tar -xzf $(PEERS)/source/llama_cpp_python-*.tar.gz -C $(PEERS)/source --strip-components=1
 	@$(PEERS)/llamacpp/bin/python benchmarks/peers/patch_llamacpp.py $(PEERS)/source
-	@CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF" $(call PEER_PIP,llamacpp) $(PEERS)/source
+	@CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF" $(PEERS)/llamacpp/bin/python -m pip wheel --quiet \
+		--disable-pip-version-check --no-deps --wheel-dir $(PEERS)/wheels $(PEERS)/source
 	@rm -rf $(PEERS)/source
+	@touch $@
+
+$(PEERS)/llamacpp/.installed: $(LLAMA_WHEEL)
+	@$(call PEER_PIP,llamacpp) $(PEERS)/wheels/llama_cpp_python-*.whl
 	@touch $@
 
 $(PEERS)/transformers/.installed: constraints.txt | $(PEERS)/transformers/bin/python

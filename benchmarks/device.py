@@ -136,7 +136,9 @@ def main() -> int:
     left = [cell for cell in cells if args.again or not store.done(cell, scale.name, missing)]
     if args.list:
         for cell in cells:
-            print(f"{'to do' if cell in left else 'done':6} {cell.name:24} {cell.title}")
+            kept = None if cell in left else store.read(cell.name)
+            state = "to do" if kept is None else f"done, {kept.phi4}"
+            print(f"{state:32} {cell.name:24} {cell.title}")
         return 0
     bench, code = Bench(scale, environments, workbench, args.timeout, " ".join(sys.argv)), 0
     try:

@@ -1,11 +1,12 @@
 """Does onnxruntime-genai answer as we do? Greedy tokens of a package in both.
 
     python benchmarks/interop_genai.py nano-onnx
+    python benchmarks/interop_genai.py nano-onnx --lengths 2,500,4032,4090
     python benchmarks/interop_genai.py nano-onnx --prompts ids.json --tokens 200
 
 The package must have been exported with genai's files (`genai_config.json`). Both sides get token ids, so the
 comparison is of the networks; whether genai also renders and cuts the built-in prompts alike is printed
-beside it. Every prompt is decoded alone and, where weights are floats, once more in a padded batch of all:
+beside it. Every prompt is decoded alone and, where weights are floats, once more in a padded batch:
 with 4 or 8 bits a row of a batch rounds its activations otherwise than a row alone, here and there. "Equal"
 is every token, or a first difference where our own two best candidates lie within `--margin` (in
 log-probability): those are counted apart, never hidden.
@@ -18,12 +19,21 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from interop_llamacpp import QUESTIONS, Answer, Prompt, first_difference, read_prompts
+from interop_llamacpp import (
+    LENGTHS_HELP,
+    QUESTIONS,
+    Answer,
+    Prompt,
+    first_difference,
+    numbers,
+    random_prompts,
+    read_prompts,
+)
 
 import phi4
 from phi4.configs.decoder import DecoderConfig
@@ -32,6 +42,7 @@ from phi4.engine.request import text_piece
 from phi4.engine.runner import Draw, ModelRunner, Nothing, Row, SequenceSpec, Slot, StepPlan
 from phi4.errors import Phi4Error
 from phi4.onnx.description import read_description
+from phi4.onnx.threads import thread_count
 
 INSTALL = (
     "onnxruntime-genai is not installed; install it beside phi4: "
@@ -56,7 +67,8 @@ class Ours:
         """Decode greedily."""
         answer, regime = Answer([], []), None
         slot: Slot | None = None
-        while len(answer.tokens) < count and not (answer.tokens and answer.tokens[-1] in self.stops):
+        stops = self.stops if prompt.stops else ()
+        while len(answer.tokens) < count and not (answer.tokens and answer.tokens[-1] in stops):
             ids = [*prompt.ids, *answer.tokens]
             if regime_for(self.config, len(ids)) != regime:
                 if slot is not None:
@@ -89,13 +101,18 @@ class Genai:
 
     Args:
         folder: The package.
+        threads: Threads to compute with; left to itself, genai takes one for each core of the machine.
+        end: The token that ends answers in place of those the package names: one that does not come.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, threads: int, end: int | None = None) -> None:
         import onnxruntime_genai
 
         self.library: Any = onnxruntime_genai
-        self.model = onnxruntime_genai.Model(str(folder))
+        config = onnxruntime_genai.Config(str(folder))
+        options = {"decoder": {"session_options": {"intra_op_num_threads": threads}}}
+        config.overlay(json.dumps({"model": options if end is None else options | {"eos_token_id": end}}))
+        self.model = onnxruntime_genai.Model(config)
         self.tokenizer = onnxruntime_genai.Tokenizer(self.model)
         self.pad = int(self.tokenizer.pad_token_id)
 
@@ -160,32 +177,45 @@ def report_text(genai: Genai, prompts: Sequence[Prompt]) -> None:
         if genai.ids(prompt.text) != prompt.ids:
             print(f"prompt {number}: genai makes other ids of its text: {genai.ids(prompt.text)}")
         unlike += rendered != prompt.text or genai.ids(prompt.text) != prompt.ids
-    print(f"chat template and tokenizer: {len(prompts) - unlike} of {len(prompts)} prompts alike")
+    print(f"chat template and tokenizer: {len(QUESTIONS) - unlike} of {len(QUESTIONS)} prompts alike")
 
 
-def batches(folder: Path, ours: Ours, prompts: Sequence[Prompt], count: int) -> bool:
-    """Whether all prompts as one batch have to give what each gives alone."""
-    floats = read_description(folder).precision["decoder"] in ("fp32", "fp16")
+def batched(
+    folder: Path, ours: Ours, prompts: Sequence[Prompt], count: int, stops: bool
+) -> dict[int, Prompt]:
+    """Prompts that have to give in one batch what each gives alone, by number."""
+    if read_description(folder).precision["decoder"] not in ("fp32", "fp16"):
+        return {}
     # genai makes the cache anew where the regime changes for rows alone only.
-    longest = max(len(prompt.ids) for prompt in prompts) + count
-    return floats and len(prompts) > 1 and longest <= ours.config.original_max_position_embeddings
+    most = ours.config.original_max_position_embeddings - count
+    chosen = {number: prompt for number, prompt in enumerate(prompts) if len(prompt.ids) <= most}
+    return {number: prompt for number, prompt in chosen.items() if prompt.stops == stops}
 
 
 def compare(
-    genai: Genai, ours: Ours, prompts: Sequence[Prompt], count: int, margin: float, batch: bool
-) -> int:
-    """Decode every prompt alone and, with `batch`, all together; returns the exit status."""
-    answers = [ours.answer(prompt, count) for prompt in prompts]
+    sides: Mapping[bool, Genai], ours: Ours, prompts: Sequence[Prompt], count: int, margin: float
+) -> list[str]:
+    """Decode every prompt alone, by the one of genai's models that a stop token ends or the other."""
     verdicts = []
-    for number, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
-        (alone,) = genai.answers([prompt], count, ours.stops)
-        verdicts.append(report(f"prompt {number}", answer, alone, margin))
-    if batch:
-        together = genai.answers(prompts, count, ours.stops)
-        for number, (answer, tokens) in enumerate(zip(answers, together, strict=True)):
-            verdicts.append(report(f"prompt {number} in a batch", answer, tokens, margin))
-    print(", ".join(f"{verdicts.count(kind)} {kind}" for kind in KINDS), f"(margin {margin:g})")
-    return int("different" in verdicts)
+    for number, prompt in enumerate(prompts):
+        stops = ours.stops if prompt.stops else ()
+        (alone,) = sides[prompt.stops].answers([prompt], count, stops)
+        verdicts.append(report(prompt.name(number), ours.answer(prompt, count), alone, margin))
+    return verdicts
+
+
+def compare_batch(
+    genai: Genai, ours: Ours, prompts: Mapping[int, Prompt], count: int, margin: float
+) -> list[str]:
+    """Decode prompts together, all of them ended by a stop token or none."""
+    if len(prompts) < 2:
+        return []
+    stops = ours.stops if all(prompt.stops for prompt in prompts.values()) else ()
+    together = genai.answers(list(prompts.values()), count, stops)
+    return [
+        report(f"{prompt.name(number)} in a batch", ours.answer(prompt, count), tokens, margin)
+        for (number, prompt), tokens in zip(prompts.items(), together, strict=True)
+    ]
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -193,8 +223,10 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("package", type=Path, help="folder written by `phi4 export`")
     parser.add_argument("--prompts", type=Path, help="JSON list of lists of token ids")
+    parser.add_argument("--lengths", type=numbers, default=(), help=LENGTHS_HELP)
     parser.add_argument("--tokens", type=int, default=64, help="most tokens per answer (default: 64)")
     parser.add_argument("--margin", type=float, default=1e-4, help="gap that excuses a difference")
+    parser.add_argument("--threads", type=int, help="for genai (default: the CPUs this process may use)")
     return parser
 
 
@@ -210,14 +242,21 @@ def main() -> int:
         parser.error(f"{args.package}: has no genai_config.json; export the model again with this phi4")
     try:
         model = phi4.load(args.package, runner="onnx", modalities=("text",))
-        prompts = read_prompts(args.prompts, model.tokenizer)
+        prompts = read_prompts(args.prompts, model.tokenizer) + random_prompts(args.lengths, model.tokenizer)
         ours = Ours(model.generator.runner, model.config.decoder, model.tokenizer.tokens.stop_ids)
-        genai = Genai(args.package)
-        report_text(genai, prompts)
-        batch = batches(args.package, ours, prompts, args.tokens)
-        return compare(genai, ours, prompts, args.tokens, args.margin, batch)
+        threads, tokens = thread_count(args.threads), model.tokenizer.tokens
+        sides = {True: Genai(args.package, threads)}
+        if args.lengths:
+            sides[False] = Genai(args.package, threads, tokens.system)
+        report_text(sides[True], prompts)
+        verdicts = compare(sides, ours, prompts, args.tokens, args.margin)
+        for stops, genai in sides.items():
+            batch = batched(args.package, ours, prompts, args.tokens, stops)
+            verdicts += compare_batch(genai, ours, batch, args.tokens, args.margin)
     except Phi4Error as error:
         parser.error(str(error))
+    print(", ".join(f"{verdicts.count(kind)} {kind}" for kind in KINDS), f"(margin {args.margin:g})")
+    return int("different" in verdicts)
 
 
 if __name__ == "__main__":

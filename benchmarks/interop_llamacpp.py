@@ -1,12 +1,13 @@
 """Does llama.cpp answer as we do? Greedy tokens of a GGUF against those of the model it was written from.
 
-    python benchmarks/interop_llamacpp.py nano.gguf --model nano
+    python benchmarks/interop_llamacpp.py nano.gguf --model nano --lengths 2,500,4032
     python benchmarks/interop_llamacpp.py mini.gguf --model mini-onnx --runner onnx --prompts ids.json
 
 Both sides get token ids, so the comparison is of the networks; whether llama.cpp also cuts the built-in
 prompts into the same ids is printed beside it. "Equal" is every token, or a first difference where our own
 two best candidates lie within `--margin` (in log-probability): those are counted apart, never hidden.
-All sequences stay within the short LongRoPE regime, and llama.cpp is told to allocate no more than that.
+`--lengths` adds prompts of random ordinary ids, whose answers no token ends. All sequences stay in the short
+LongRoPE regime, and llama.cpp is told to allocate no more than that.
 
 Exit status: 0 = equal, 1 = a difference beyond the margin, 2 = cannot be run.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -30,6 +32,7 @@ from phi4.engine.runner import Draw, ModelRunner, Nothing, Row, SequenceSpec, St
 from phi4.errors import Phi4Error
 from phi4.processing.chat import ChatRenderer
 from phi4.processing.messages import parse_messages
+from phi4.processing.tokenizer import Phi4Tokenizer
 
 QUESTIONS = (
     "Hi, who are you?",
@@ -39,18 +42,24 @@ QUESTIONS = (
     "Name the months of the year, each on a line of its own.",
     "def fibonacci(n):\n    ",
 )
+LENGTHS_HELP = "lengths of further prompts, of random ids, with commas"
 INSTALL = (
-    "llama-cpp-python is not installed; install it beside phi4, which compiles llama.cpp: "
-    "pip install llama-cpp-python"
+    "llama-cpp-python is not installed: `make interop` compiles it, with a barrier without which gcc 12 makes"
+    " a program that crashes on processors with AMX (benchmarks/peers/patch_llamacpp.py)"
 )
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """Token ids, and the text they were made from where there is one."""
+    """Token ids, the text they were made from if there is one, and whether a stop token ends the answer."""
 
     ids: list[int]
     text: str | None = None
+    stops: bool = True
+
+    def name(self, number: int) -> str:
+        """What reports call it."""
+        return f"prompt {number} ({len(self.ids)} tokens)"
 
 
 @dataclass(frozen=True)
@@ -132,21 +141,21 @@ def first_difference(ours: Sequence[int], theirs: Sequence[int]) -> int | None:
     return next((index for index, (our, their) in pairs if our != their), None)
 
 
-def report(number: int, ours: Answer, theirs: Answer, margin: float) -> str:
+def report(name: str, ours: Answer, theirs: Answer, margin: float) -> str:
     """Print one comparison and say what it is: "equal", "within the margin" or "different"."""
     at = first_difference(ours.tokens, theirs.tokens)
     if at is None:
-        print(f"prompt {number}: equal, {len(ours.tokens)} tokens, smallest gap {min(ours.gaps):.2e}")
+        print(f"{name}: equal, {len(ours.tokens)} tokens, smallest gap {min(ours.gaps):.2e}")
         return "equal"
     verdict = "within the margin" if ours.gaps[at] < margin else "different"
     print(
-        f"prompt {number}: {verdict} at token {at} of {len(ours.tokens)}: ours {ours.tokens[at]} "
+        f"{name}: {verdict} at token {at} of {len(ours.tokens)}: ours {ours.tokens[at]} "
         f"(gap {ours.gaps[at]:.2e}), llama.cpp {theirs.tokens[at]} (gap {theirs.gaps[at]:.2e})"
     )
     return verdict
 
 
-def read_prompts(path: Path | None, tokenizer: Any) -> list[Prompt]:
+def read_prompts(path: Path | None, tokenizer: Phi4Tokenizer) -> list[Prompt]:
     """Lists of token ids from a JSON file, or the built-in questions as chat turns."""
     if path is not None:
         return [Prompt([int(token) for token in ids]) for ids in json.loads(path.read_text(encoding="utf-8"))]
@@ -155,13 +164,31 @@ def read_prompts(path: Path | None, tokenizer: Any) -> list[Prompt]:
     return [Prompt(list(chat.token_ids), chat.text) for chat in chats]
 
 
+def numbers(text: str) -> tuple[int, ...]:
+    """Whole numbers from 1, with commas between them."""
+    found = tuple(int(part) for part in text.split(","))
+    if min(found) < 1:
+        raise ValueError(f"{text}: give whole numbers from 1")
+    return found
+
+
+def random_prompts(lengths: Sequence[int], tokenizer: Phi4Tokenizer) -> list[Prompt]:
+    """One prompt of random ids, none of them a control token, for each length; the same in every run.
+
+    Stop tokens do not end their answers: after noise they often come first.
+    """
+    ordinary = sorted(set(range(tokenizer.vocab_size)) - tokenizer.control_ids)
+    return [Prompt(random.Random(length).choices(ordinary, k=length), stops=False) for length in lengths]
+
+
 def compare(llama: LlamaCpp, model: phi4.Phi4, prompts: Sequence[Prompt], count: int, margin: float) -> int:
     """Decode every prompt on both sides; returns the exit status."""
     runner, stops = model.generator.runner, model.tokenizer.tokens.stop_ids
     verdicts = []
     for number, prompt in enumerate(prompts):
-        ours = answer_of_runner(runner, prompt, count, stops)
-        verdicts.append(report(number, ours, llama.answer(prompt, count, stops), margin))
+        ends = stops if prompt.stops else ()
+        ours = answer_of_runner(runner, prompt, count, ends)
+        verdicts.append(report(prompt.name(number), ours, llama.answer(prompt, count, ends), margin))
         if prompt.text is not None and llama.ids(prompt.text) != prompt.ids:
             print(f"prompt {number}: llama.cpp makes other ids of its text: {llama.ids(prompt.text)}")
     kinds = ("equal", "within the margin", "different")
@@ -177,6 +204,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--runner", default="torch", help="our backend (default: torch)")
     parser.add_argument("--dtype", help="its arithmetic (default: float32 with torch)")
     parser.add_argument("--prompts", type=Path, help="JSON list of lists of token ids")
+    parser.add_argument("--lengths", type=numbers, default=(), help=LENGTHS_HELP)
     parser.add_argument("--tokens", type=int, default=64, help="most tokens per answer (default: 64)")
     parser.add_argument("--margin", type=float, default=1e-4, help="gap that excuses a difference")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="for llama.cpp")
@@ -194,7 +222,7 @@ def main() -> int:
     dtype = args.dtype or ("float32" if args.runner == "torch" else None)
     try:
         model = phi4.load(args.model, runner=args.runner, dtype=dtype, modalities=("text",))
-        prompts = read_prompts(args.prompts, model.tokenizer)
+        prompts = read_prompts(args.prompts, model.tokenizer) + random_prompts(args.lengths, model.tokenizer)
         limit = model.config.decoder.original_max_position_embeddings
         needed = max(len(prompt.ids) for prompt in prompts) + args.tokens
         num_ctx = -(-needed // 256) * 256  # llama.cpp rounds up as well

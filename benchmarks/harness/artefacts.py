@@ -17,6 +17,12 @@ MEDIA = "media.npz"
 _QUICK_BYTES = 200e6
 _MAKE_CHECKPOINT = ("{python}", str(BENCHMARKS / "make_random_checkpoint.py"))
 _EXPORT = ("{python}", "-m", "phi4", "export")
+PROFILES: dict[str, tuple[str, ...]] = {
+    "fast": ("--precision", "int4", "--fast"),
+    # As small as llama.cpp's `--pure` file is: the head in 4 bits too, keys and values in half precision.
+    "lean": ("--precision", "int4", "--part", "head=int4", "--kv", "fp16"),
+}
+"""Profile -> what `phi4 export` is given for it; what its answers lose is measured by `precision.py`."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +69,7 @@ _LISTED = (
     Artefact(
         "mini-lean",
         OURS,
-        # As small as llama.cpp's `--pure` file is: the head in 4 bits too, keys and values in half precision.
-        (*_EXPORT, "{mini}", "--out", "{out}", "--precision", "int4", "--part", "head=int4", "--kv", "fp16"),
+        (*_EXPORT, "{mini}", "--out", "{out}", *PROFILES["lean"]),
         needs=("mini",),
         bytes_per_weight=0.55,
         resumable=True,
@@ -72,7 +77,7 @@ _LISTED = (
     Artefact(
         "mini-fast",
         OURS,
-        (*_EXPORT, "{mini}", "--out", "{out}", "--precision", "int4", "--fast"),
+        (*_EXPORT, "{mini}", "--out", "{out}", *PROFILES["fast"]),
         needs=("mini",),
         bytes_per_weight=1.47,
         resumable=True,
@@ -127,7 +132,7 @@ _LISTED = (
     Artefact(
         "multimodal-fast",
         OURS,
-        (*_EXPORT, "{multimodal}", "--out", "{out}", "--precision", "int4", "--fast"),
+        (*_EXPORT, "{multimodal}", "--out", "{out}", *PROFILES["fast"]),
         needs=("multimodal",),
         weights="multimodal",
         bytes_per_weight=1.5,

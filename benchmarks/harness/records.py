@@ -14,6 +14,7 @@ from harness.cells import Cell
 from harness.machine import same_machine
 from harness.programs import PROGRAMS
 from phi4.bench.report import Group
+from phi4.version import __version__
 
 
 @dataclass
@@ -97,6 +98,11 @@ class CellResult:
         """Median of the readings, bytes a second."""
         return 1e9 * statistics.median(self.read_GB_per_s) if self.read_GB_per_s else None
 
+    @property
+    def phi4(self) -> str:
+        """Version and commit of phi4 that was measured."""
+        return f"{self.machine['phi4']} ({self.machine['commit']})"
+
     def ratios(self, first: str, second: str) -> list[float]:
         """Sample of one series by that of another of the same turn."""
         pairs = zip(self[first].samples, self[second].samples, strict=False)
@@ -147,7 +153,10 @@ class Store:
             return None
 
     def done(self, cell: Cell, scale: str, missing: Mapping[str, str]) -> bool:
-        """Whether a cell needs no more measuring.
+        """Whether a cell needs no more measuring: it is whole, and of this version of phi4.
+
+        Another commit is no reason to measure again, or every change of a page would cost hours; reports say
+        of each cell which commit it is of.
 
         Args:
             cell: The cell.
@@ -156,6 +165,8 @@ class Store:
         """
         kept = self.read(cell.name)
         if kept is None or kept.settings != settings_of(cell, scale):
+            return False
+        if kept.machine.get("phi4") != __version__:
             return False
         if kept.skipped:
             return cell.peer in missing

@@ -37,7 +37,9 @@ def write_report(store: Store, cells: Sequence[Cell], scale: Scale, facts: dict[
     found = [result for result in results.values() if result is not None]
     paths = [store.folder / name for name in ("table.md", "device.json", "device.svg")]
     paths[0].write_text(markdown(cells, results, scale, facts), encoding="utf-8")
-    document = {"scale": scale.name, "machine": facts, "cells": [asdict(result) for result in found]}
+    # Which phi4 was measured is told cell by cell: those that are kept may be older than this one.
+    here = {key: value for key, value in facts.items() if key not in ("phi4", "commit")}
+    document = {"scale": scale.name, "machine": here, "cells": [asdict(result) for result in found]}
     paths[1].write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     draw(picture(found, scale, facts), paths[2])
     return paths
@@ -48,6 +50,7 @@ def markdown(
 ) -> str:
     """Bars first, then every cell, then who was measured with what."""
     lines = [f"# On the device: {TITLES[scale.name]}", "", machine_line(facts), beware(facts), ""]
+    lines += [*_commits(results), ""]
     lines += ["| what | profile | bar | measured | |", "|---|---|---|---:|---|"]
     for bar in bars(scale.rows, scale.steps):
         measured, verdict = judged(bar, results.get)
@@ -62,6 +65,14 @@ def markdown(
     return "\n".join([*lines, *_calibration_rows(results), "", *_facts_rows(results), ""])
 
 
+def _commits(results: dict[str, CellResult | None]) -> list[str]:
+    """What was measured, which is not what is checked out now."""
+    found = list(dict.fromkeys(result.phi4 for result in results.values() if result is not None))
+    if len(found) < 2:
+        return [f"phi4 {name}" for name in found]
+    return [f"phi4 {', '.join(found)}: which cell is of which stands in the last table but one."]
+
+
 def _row(*columns: str) -> str:
     return "| " + " | ".join(column.replace("|", "/").replace("\n", " ") for column in columns) + " |"
 
@@ -71,7 +82,7 @@ def machine_line(facts: dict[str, Any]) -> str:
     flags = ", ".join(facts["flags"]) or "no flags known"
     return (
         f"{facts['processor']} ({flags}), {facts['threads']} threads on {facts['cpus']} CPUs, "
-        f"{facts['memory_GB']} GB, {facts['system']}, phi4 {facts['phi4']} ({facts['commit']})"
+        f"{facts['memory_GB']} GB, {facts['system']}"
     )
 
 
@@ -118,16 +129,15 @@ def _told(series: SeriesResult) -> str:
 
 
 def _calibration_rows(results: dict[str, CellResult | None]) -> list[str]:
-    lines = ["| cell | began | load | memory read, GB/s | float32 product, GOP/s | |"]
-    lines += ["|---|---|---:|---:|---:|---|"]
+    lines = ["| cell | phi4 | began | load | memory read, GB/s | float32 product, GOP/s | |"]
+    lines += ["|---|---|---|---:|---:|---:|---|"]
     for name, result in results.items():
         if result is not None and result.read_GB_per_s:
             rates, products = result.read_GB_per_s, result.matmul_GOP_per_s
             restless = max(rates) - min(rates) > RESTLESS * max(rates)
             told = "restless: take the figures as rough" if restless else ""
-            lines.append(
-                _row(name, result.began, f"{result.load_average:g}", span(rates), span(products), told)
-            )
+            load = f"{result.load_average:g}"
+            lines.append(_row(name, result.phi4, result.began, load, span(rates), span(products), told))
     return lines
 
 

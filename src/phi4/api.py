@@ -86,7 +86,7 @@ def load(
 
     Args:
         name: "nano" (built in), a directory in any released layout, or a hub id, perhaps with `@revision`.
-        device: As torch spells it; None = a GPU where there is one.
+        device: As torch spells it; None = a GPU where there is one. Both runners have "cpu".
         dtype: "float32", "bfloat16" or "float16"; None = float32 for a small model, else bfloat16.
         modalities: Parts to load now, and no others; None = text now, encoders and adapters on first use.
         rope_policy: "reference" prefills a row again when it crosses the LongRoPE boundary, as the reference
@@ -94,8 +94,8 @@ def load(
         attention: "sdpa", "eager" or "flash"; None = the best the device supports.
         adapter: Directory of a LoRA of your own (PEFT layout), added to each request's modality adapter; its
             name is the folder's, anything but "vision" and "speech".
-        runner: "onnx" or "torch"; None = ONNX Runtime where the model has a package and neither device, dtype
-            nor attention is asked for, else PyTorch.
+        runner: "onnx" or "torch"; None = ONNX Runtime where the model has a package and neither dtype,
+            attention nor a device but "cpu" is asked for, else PyTorch.
         provider: Execution provider of ONNX Runtime, such as "openvino"; asks for the onnx runner. None = its
             CPU provider. Others come with other builds of ONNX Runtime, see docs/onnx.md.
         allow_remote: Fetch pictures and recordings given as http(s) URLs, from public addresses only.
@@ -121,7 +121,7 @@ def load(
     asked = asked_runner(runner, **options)
     if asked is not None:
         check_runner(asked, **options)
-    chosen, found = find_form(name, asked, **options)
+    chosen, found = find_form(name, runner, **options)
     if asked is None:
         check_runner(chosen, **options)
     files = open_model(chosen, found if isinstance(found, Path) else resolve_model(name, parts), parts)

@@ -22,6 +22,8 @@ from phi4.types import Modality
 PACKAGE_FOLDER = "onnx"
 """Subfolder of a checkpoint in which a package of the same model may stand."""
 _DESCRIPTION = "phi4_onnx.json"
+_EITHER = ("device", "cpu")
+"""The one choice of this kind that every runner has."""
 
 
 class OpenModel(Protocol):
@@ -49,6 +51,7 @@ class RunnerEntry:
         checker: Function taking the options of `check_runner`, which refuses those it cannot give.
         requires: Top-level package that must be importable.
         extra: Extra of this package that brings it; empty = the base install does.
+        instead: What else can be done where it is not installed.
     """
 
     reader: tuple[str, str]
@@ -57,6 +60,7 @@ class RunnerEntry:
     checker: str
     requires: str
     extra: str
+    instead: str = ""
 
 
 RUNNERS = {
@@ -75,6 +79,8 @@ RUNNERS = {
         checker="check_options",
         requires="torch",
         extra="torch",
+        instead=", or write a package of the model, which answers without: phi4 export MODEL --out DIR "
+        "(needs pip install '.[export]')",
     ),
 }
 
@@ -83,7 +89,16 @@ def asked_runner(
     runner: str | None, *, device: str | None = None, dtype: str | None = None, attention: str | None = None
 ) -> str | None:
     """The runner asked for, by name or through an option that only PyTorch has; None = whichever fits."""
-    return "torch" if runner is None and any((device, dtype, attention)) else runner
+    if runner is None and _torch_option(device=device, dtype=dtype, attention=attention):
+        return "torch"
+    return runner
+
+
+def _torch_option(**options: str | None) -> str:
+    """The first option that only PyTorch has, in words; "" = there is none: both compute on the CPU."""
+    return next(
+        (f"{name} {value!r}" for name, value in options.items() if value and (name, value) != _EITHER), ""
+    )
 
 
 def with_provider(
@@ -126,8 +141,8 @@ def find_form(
 
     Args:
         name: As `phi4.load` takes it.
-        runner: Asked for; None = ONNX Runtime where there is a package and none of the following options,
-            which packages do not have, else PyTorch. A repository on the hub holds a checkpoint.
+        runner: Asked for; None = ONNX Runtime where there is a package and none of the following options but
+            the device "cpu" is asked for, else PyTorch. A repository on the hub holds a checkpoint.
         device: As `phi4.load` takes it.
         dtype: The same.
         attention: The same.
@@ -137,15 +152,17 @@ def find_form(
         InvalidRequest: The model has no such form, or no runner of that name exists.
     """
     found = locate_model(name)
-    runner = asked_runner(runner, device=device, dtype=dtype, attention=attention)
+    options = {"device": device, "dtype": dtype, "attention": attention}
+    asked = asked_runner(runner, **options)
     if isinstance(found, HubId):
-        return _named(runner or "torch"), found
+        return _named(asked or "torch"), found
     inside = found / PACKAGE_FOLDER
     package = next((folder for folder in (found, inside) if (folder / _DESCRIPTION).is_file()), None)
-    chosen = _named(runner or ("torch" if package is None else "onnx"))
+    chosen = _named(asked or ("torch" if package is None else "onnx"))
     if chosen == "torch" and package == found:
+        option = _torch_option(**options) if runner is None else f"runner {runner!r}"
         raise InvalidRequest(
-            f"{found}: an ONNX package, which the torch runner cannot serve; leave runner out"
+            f"{found}: an ONNX package, and {option} asks for PyTorch, which cannot serve one; leave it out"
         )
     if chosen == "onnx" and package is None:
         raise InvalidRequest(
@@ -177,7 +194,7 @@ def check_runner(
         InvalidRequest: No runner of that name, or an option it cannot give.
         MissingExtra: The backend is not installed.
     """
-    entry = _installed(name)
+    entry = _installed(name, _torch_option(device=device, dtype=dtype, attention=attention))
     check = getattr(importlib.import_module(entry.module), entry.checker)
     check(device=device, dtype=dtype, attention=attention)
 
@@ -213,12 +230,14 @@ def _named(name: str) -> str:
     return name
 
 
-def _installed(name: str) -> RunnerEntry:
+def _installed(name: str, option: str = "") -> RunnerEntry:
+    """The entry of a runner whose backend is there; `option` is what asks for it, where that is known."""
     entry = RUNNERS[_named(name)]
     if importlib.util.find_spec(entry.requires) is None:
         what = f"'.[{entry.extra}]'" if entry.extra else "."
+        asked = f", which {option} asks for," if option and name == "torch" else ""
         raise MissingExtra(
-            f"the {name} runner needs {entry.requires}, which is not installed; "
-            f"install it, from the checkout: pip install {what}"
+            f"the {name} runner{asked} needs {entry.requires}, which is not installed; "
+            f"install it, from the checkout: pip install {what}{entry.instead}"
         )
     return entry

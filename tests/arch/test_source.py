@@ -113,7 +113,7 @@ def test_no_loose_ends(repository: Path) -> None:
     words = ("TO" + "DO", "FIX" + "ME", "XX" + "X:")
     found = [
         f"{path}:{number}"
-        for folder in ("src", "tests", "scripts")
+        for folder in ("src", "tests", "scripts", "benchmarks")
         for path in sorted((repository / folder).rglob("*.py"))
         for number, line in enumerate(path.read_text().splitlines(), 1)
         if any(word in line for word in words)

@@ -137,12 +137,12 @@ def test_make_targets_have_recipes_and_a_line_of_help(repository: Path) -> None:
         assert re.search(rf"^{target}:.* ## \S", makefile, re.MULTILINE), target
 
 
-def test_no_page_names_a_place_of_one_machine(repository: Path) -> None:
+def test_no_file_names_a_place_of_one_machine(repository: Path) -> None:
     place = re.compile(r"(?:^|[\s'\"(=])/(?:work|root|home/\w+|farm|opt/(?:pypi|wheels))\b", re.MULTILINE)
-    suffixes = {".py", ".md", ".toml", ".txt", ".sh", ""}
+    suffixes = {".py", ".md", ".toml", ".txt", ".sh", ".json", ".yml", ".svg", ""}
     found = [
         str(path.relative_to(repository))
-        for folder in ("src", "tests", "scripts", "docs", ".ci", ".")
+        for folder in ("src", "tests", "scripts", "benchmarks", "docs", "examples", ".ci", ".github", ".")
         for path in sorted((repository / folder).rglob("*") if folder != "." else repository.glob("*"))
         if path.is_file() and path.suffix in suffixes and "__pycache__" not in path.parts
         if path.name != "test_surface.py" and place.search(path.read_text(errors="replace"))

@@ -44,6 +44,10 @@ def test_shipped_package_is_what_exporting_the_shipped_weights_writes(tmp_path: 
     assert digests(fresh) == digests(NANO / "onnx")
 
 
+def test_shipped_package_holds_the_files_of_its_manifest_alone() -> None:
+    assert {path.name for path in (NANO / "onnx").iterdir()} == {*digests(NANO / "onnx"), "manifest.json"}
+
+
 def test_both_forms_of_nano_together_stay_under_45_mb() -> None:
     sizes = [file.stat().st_size for file in NANO.rglob("*") if file.is_file()]
     assert (NANO / "model.safetensors").exists() and sum(sizes) < 45_000_000
@@ -54,6 +58,7 @@ def test_nano_answers_about_text_pictures_and_sound_where_torch_does_not_exist(r
     picture, spoken = str(media / "spoken-chart-qa-1.png"), str(media / "spoken-chart-qa-1.wav")
     for arguments in (
         ("What is 2 + 3?",),
+        ("What is 2 + 3?", "--device", "cpu"),
         ("What does it say?", "--image", str(media / "read-text-1.png")),
         ("--audio", spoken),
         ("--audio", spoken, "--image", picture),

@@ -26,6 +26,7 @@ from phi4.model import Phi4Model, build_model, load_adapter
 from phi4.types import AudioArrays, ImageArrays, MediaSpan, ModelInputs
 
 IMAGE_ID, AUDIO_ID = 1, 2
+PATCH_PX = 14
 USER_ADAPTER = AdapterConfig("mine", 3, 6.0)
 TARGETS = r"model\.layers\.\d+\.(self_attn\.(qkv|o)_proj|mlp\.(gate_up|down)_proj)"
 
@@ -200,17 +201,20 @@ class Case:
         return {"input_ids": ids, **_reference_media(self.row.images, self.row.audios)}
 
 
-def picture(tag: str, crop_rows: int, crop_cols: int, valid_rows: int | None = None) -> ImageArrays:
+def picture(
+    tag: str, crop_rows: int, crop_cols: int, valid_rows: int | None = None, crop_px: int = 448
+) -> ImageArrays:
     """A picture of hashed pixels; of the local crops only the first `valid_rows` patch rows are valid."""
-    count = 1 + crop_rows * crop_cols
-    pixels = (2.0 * hashed(tag, (1, count, 3, 448, 448)))[0].astype(np.float32)
-    mask = np.ones((count, 32, 32), dtype=np.bool_)
+    count, grid = 1 + crop_rows * crop_cols, crop_px // PATCH_PX
+    pixels = (2.0 * hashed(tag, (1, count, 3, crop_px, crop_px)))[0].astype(np.float32)
+    mask = np.ones((count, grid, grid), dtype=np.bool_)
     if valid_rows is not None:
         assert crop_rows == 1, "padding is cut from one row of crops"
         mask[1:, valid_rows:] = False
-    rows = 16 * crop_rows if valid_rows is None else -(-valid_rows // 2)
-    num_tokens = 273 + rows * (16 * crop_cols + 1)
-    return ImageArrays(pixels, mask, (448 * crop_rows, 448 * crop_cols), num_tokens, tag)
+    half = grid // 2
+    rows = half * crop_rows if valid_rows is None else -(-valid_rows // 2)
+    num_tokens = half * (half + 1) + 1 + rows * (half * crop_cols + 1)
+    return ImageArrays(pixels, mask, (crop_px * crop_rows, crop_px * crop_cols), num_tokens, tag)
 
 
 def recording(tag: str, num_frames: int) -> AudioArrays:
@@ -262,14 +266,27 @@ def _reference_media(images: tuple[ImageArrays, ...], audios: tuple[AudioArrays,
 
 
 @pytest.fixture(scope="session")
-def media() -> dict[str, ImageArrays | AudioArrays]:
-    """The tiny media of golden.json and a few more."""
-    return {
-        "full": picture("pixels", 1, 1),
-        "padded": picture("pixels2", 1, 2, valid_rows=22),
-        "tall": picture("pixels3", 2, 1),
-        "second": recording("audio", 98),
-        "short": recording("audio_short", 41),
-        "long": recording("audio_long", 4080),
-        "two_windows": recording("audio_windows", 8000),
-    }
+def media_for() -> Callable[[int], dict[str, ImageArrays | AudioArrays]]:
+    """The tiny media of golden.json and a few more, for a model with crops of so many pixels."""
+
+    def build(crop_px: int) -> dict[str, ImageArrays | AudioArrays]:
+        padded_rows = 22 * crop_px // 448  # two thirds of a crop are picture
+        return {
+            "full": picture("pixels", 1, 1, crop_px=crop_px),
+            "padded": picture("pixels2", 1, 2, valid_rows=padded_rows, crop_px=crop_px),
+            "tall": picture("pixels3", 2, 1, crop_px=crop_px),
+            "second": recording("audio", 98),
+            "short": recording("audio_short", 41),
+            "long": recording("audio_long", 4080),
+            "two_windows": recording("audio_windows", 8000),
+        }
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def media(
+    media_for: Callable[[int], dict[str, ImageArrays | AudioArrays]],
+) -> dict[str, ImageArrays | AudioArrays]:
+    """The media for the reference, whose crops have 448 pixels."""
+    return media_for(448)

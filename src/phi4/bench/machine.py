@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from phi4.api import Phi4
+from phi4.onnx.threads import scheduled_cpus
 from phi4.version import __version__
 
 _CPUINFO = Path("/proc/cpuinfo")
@@ -41,7 +42,7 @@ def torch_threads(environment: Mapping[str, str]) -> int:
     asked = environment.get("OMP_NUM_THREADS", "").strip()
     if asked.isdecimal() and int(asked):
         return int(asked)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return scheduled_cpus()
 
 
 def processor_name(cpuinfo: Path = _CPUINFO) -> str:

@@ -17,11 +17,11 @@ from phi4.bench.report import MACHINE, RESTLESS, Report, Row
 from phi4.bench.settings import Settings
 from phi4.bench.speeds import Subject
 from phi4.bench.starting import Start, start_subject
-from phi4.bench.tasks import FIRST_PROMPT, Task, longest_prompt, tasks_for
+from phi4.bench.tasks import FIRST_PROMPT, Task, left_out, longest_prompt, tasks_for
 from phi4.bench.traffic import step_bytes
 from phi4.errors import MissingExtra, OutOfMemory
 from phi4.onnx.threads import thread_count
-from phi4.registry import check_runner, find_form
+from phi4.registry import check_runner, find_form, with_provider
 from phi4.types import Modality
 
 Told = Callable[[str, int, int], None]
@@ -46,7 +46,8 @@ def run_bench(settings: Settings, told: Told = lambda what, done, total: None) -
     """
     runners = settings.runners or (chosen_runner(settings),)
     for runner in runners:  # before minutes are spent; also imports the backend, which no figure counts
-        check_runner(runner, device=settings.device, dtype=settings.dtype, attention=settings.attention)
+        device = settings.device_of(runner)
+        check_runner(runner, device=device, dtype=settings.dtype, attention=settings.attention)
     threads = thread_count()
     notes = thread_notes(runners, threads)
     told("limits of the machine", 0, 0)
@@ -56,11 +57,12 @@ def run_bench(settings: Settings, told: Told = lambda what, done, total: None) -
         told(f"loading {settings.model} for {runner}", 0, 0)
         starts.append(start_subject(settings, runner, repeats=min(LOADS, settings.repeats)))
     subjects = [start.subject for start in starts]
-    measured = measure_tasks(subjects, common_tasks(subjects), settings.repeats, told, notes)
+    tasks = common_tasks(settings, subjects, notes)
+    measured = measure_tasks(subjects, tasks, settings.repeats, told, notes)
     told("limits of the machine, once more", 1, 1)
     after = read_row(threads, settings.repeats, "after")
     bandwidth = calibrated(limits[len(thread_counts(threads)) - 1], after, notes)
-    rows = [*limits, after, *start_rows(starts), *with_shares(measured, subjects, bandwidth)]
+    rows = [*limits, after, *start_rows(settings, starts), *with_shares(measured, subjects, bandwidth)]
     return Report(
         settings.model,
         machine_facts(threads),
@@ -80,8 +82,9 @@ def thread_notes(runners: Sequence[str], threads: int) -> list[str]:
 
 def chosen_runner(settings: Settings) -> str:
     """The runner `phi4.load` chooses for these settings."""
-    options = {"device": settings.device, "dtype": settings.dtype, "attention": settings.attention}
-    return find_form(settings.model, None, **options)[0]
+    runner, device = with_provider(None, settings.device, settings.provider)
+    options = {"device": device, "dtype": settings.dtype, "attention": settings.attention}
+    return find_form(settings.model, runner, **options)[0]
 
 
 def measure_limits(threads: int, repeats: int, notes: list[str]) -> list[Row]:
@@ -121,14 +124,17 @@ def calibrated(before: Row, after: Row, notes: list[str]) -> float:
     return (first + second) / 2 * GIGA
 
 
-def common_tasks(subjects: Sequence[Subject]) -> list[Task]:
-    """What every subject can do."""
+def common_tasks(settings: Settings, subjects: Sequence[Subject], notes: list[str]) -> list[Task]:
+    """What every subject can do; what was asked for beyond that becomes a note."""
     infos = [subject.runner.info for subject in subjects]
     modalities: list[Modality] = [
         part for part in infos[0].modalities if all(part in info.modalities for info in infos)
     ]
-    context = min(info.max_context_tokens for info in infos)
-    return tasks_for(context, modalities, min(info.max_rows for info in infos))
+    context, max_rows = min(info.max_context_tokens for info in infos), min(info.max_rows for info in infos)
+    notes += left_out(settings, context, max_rows)
+    if settings.steps != Settings.steps:
+        notes.append(f"answers: {settings.steps:,} tokens a sample")
+    return tasks_for(settings, context, modalities, max_rows)
 
 
 def measure_tasks(
@@ -154,7 +160,7 @@ def measure_tasks(
     return measured
 
 
-def start_rows(starts: Sequence[Start]) -> list[Row]:
+def start_rows(settings: Settings, starts: Sequence[Start]) -> list[Row]:
     """Loading, first token, memory."""
     loads = {start.subject.label: tuple(start.load_s) for start in starts}
     firsts = {start.subject.label: tuple(start.first_token_s) for start in starts}
@@ -167,7 +173,7 @@ def start_rows(starts: Sequence[Start]) -> list[Row]:
         Row("start", f"first token after loading, prompt of {FIRST_PROMPT}", "s", False, firsts),
     ]
     if peaks:
-        name = f"peak memory, prompt of {longest_prompt(context):,}"
+        name = f"peak memory, prompt of {longest_prompt(settings, context):,}"
         rows.append(Row("memory", name, "MB", False, peaks))
     return rows
 
@@ -192,5 +198,5 @@ def with_shares(
 
 def _shares(task: Task, row: Row, subject: Subject, bandwidth: float) -> tuple[float, ...]:
     model = subject.model
-    nbytes = step_bytes(model.config, model.info, model.path, task.rows, task.after)
+    nbytes = step_bytes(model.config, model.info, model.path, task.rows, task.length)
     return tuple(100 * nbytes * rate / task.rows / bandwidth for rate in row.samples[subject.label])

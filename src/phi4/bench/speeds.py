@@ -22,8 +22,6 @@ from phi4.shapes import IntArray
 from phi4.types import AudioArrays, ImageArrays
 
 Sample = Callable[[], float]
-STEPS = 16
-"""Steps of one sample of decoding: enough to even out the clock, few enough to stay at one length."""
 RECORDING_S = 10.0
 _RATE_HZ = 16_000
 _CROPS = (3, 2)
@@ -85,8 +83,8 @@ def prefill(subject: Subject, num_tokens: int) -> Iterator[Sample]:
 
 
 @contextmanager
-def decode(subject: Subject, rows: int, after: int) -> Iterator[Sample]:
-    """Tokens a second of all rows together, each continuing a prompt of `after` tokens by `STEPS`.
+def decode(subject: Subject, rows: int, after: int, steps: int) -> Iterator[Sample]:
+    """Tokens a second of all rows together, each continuing a prompt of `after` tokens by `steps`.
 
     Raises:
         OutOfMemory: No room for so many rows.
@@ -94,7 +92,7 @@ def decode(subject: Subject, rows: int, after: int) -> Iterator[Sample]:
     runner, slots = subject.runner, list[Slot]()
     try:
         for number in range(rows):
-            slots.append(subject.open(after + STEPS + 1))
+            slots.append(subject.open(after + steps + 1))
             if number:
                 runner.copy_prefix(slots[0], slots[number], after)
             else:
@@ -105,9 +103,9 @@ def decode(subject: Subject, rows: int, after: int) -> Iterator[Sample]:
                 runner.truncate(slot, after)
             tokens = _step(runner, slots, [first] * rows)
             start = time.perf_counter()
-            for _ in range(STEPS):
+            for _ in range(steps):
                 tokens = _step(runner, slots, tokens)
-            return rows * STEPS / (time.perf_counter() - start)
+            return rows * steps / (time.perf_counter() - start)
 
         yield once
     finally:

@@ -53,7 +53,7 @@ def start_subject(settings: Settings, runner: str, *, repeats: int) -> Start:
         load_s.append(time.perf_counter() - start)
         first_token_s.append(_read(subject, FIRST_PROMPT))
         if number == 0:
-            _read(subject, longest_prompt(subject.runner.info.max_context_tokens))
+            _read(subject, longest_prompt(settings, subject.runner.info.max_context_tokens))
             peak = peak_growth(before)
     assert subject is not None, "loaded at least once"
     return Start(subject, tuple(load_s), tuple(first_token_s), peak)
@@ -62,7 +62,7 @@ def start_subject(settings: Settings, runner: str, *, repeats: int) -> Start:
 def _loaded(settings: Settings, runner: str) -> Subject:
     model = load(
         settings.model,
-        device=settings.device,
+        device=settings.device_of(runner),
         dtype=settings.dtype,
         attention=settings.attention,
         modalities=settings.modalities,

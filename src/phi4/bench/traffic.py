@@ -30,7 +30,7 @@ def step_bytes(config: Phi4Config, info: RunnerInfo, path: Path | None, rows: in
     Args:
         config: The model.
         info: Its runner's: arithmetic, and bytes of cache a position takes.
-        path: The model's folder; a package says how its head is stored.
+        path: The model's folder; a package says how its head is stored, and how many weights share a scale.
         rows: Sequences that advance together.
         length: Positions each holds.
     """
@@ -38,7 +38,9 @@ def step_bytes(config: Phi4Config, info: RunnerInfo, path: Path | None, rows: in
     layers: Mapping[str, str] = {}
     if path is not None and is_package(path):
         description = read_description(path)
-        head, block = description.precision["head"], description.embedding.block_size
+        head = description.precision["head"]
+        # An older package says it of its head alone, which is right where that is quantised too.
+        block = description.block_size or description.embedding.block_size
         layers = description.layers
     shapes = expected_shapes(config, ("text",), ())
     matrix = _HEAD if _HEAD in shapes else _TABLE  # of an untied table only rows are read

@@ -23,10 +23,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LIST",
         help="onnx, torch, or both with a comma: measured in turns (default: chosen)",
     )
+    parser.add_argument(
+        "-p", "--prompts", type=numbers, metavar="LIST", help="tokens of a prompt (default: 128,512,2048)"
+    )
+    parser.add_argument(
+        "-n", "--steps", type=int, metavar="N", help="tokens a sample of an answer takes (default: 16)"
+    )
+    parser.add_argument(
+        "--rows", type=numbers, metavar="LIST", help="sequences that decode together (default: 1,2,4,8)"
+    )
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="samples of a cell (default: 5)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write bench.json and bench.svg here")
     parser.add_argument("--json", action="store_true", help="the report as JSON instead of a table")
-    options.add_model_options(parser, one_runner=False)
+    options.add_model_options(parser, one_runner=False, answers=False)
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Type of an option that lists whole numbers, with commas; whether they can be is judged later."""
+    try:
+        return tuple(int(name) for name in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: give whole numbers, such as 512,2048") from None
 
 
 def runners(text: str) -> tuple[str, ...]:
@@ -41,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
     """Measure, show, write."""
     from phi4.bench import Settings, draw, run_bench, table
 
+    chosen = {name: getattr(args, name) for name in ("prompts", "steps", "rows")}
     settings = Settings(
         model=args.model,
         runners=args.runner,
@@ -50,6 +68,8 @@ def run(args: argparse.Namespace) -> int:
         dtype=args.dtype,
         attention=args.attention,
         adapter=args.adapter,
+        provider=args.provider,
+        **{name: value for name, value in chosen.items() if value is not None},
     )
     if args.out:
         options.make_folder(args.out)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,38 +61,35 @@ def layer_precision(text: str) -> tuple[str, str]:
     return name, precision
 
 
-def calibrated(
-    args: argparse.Namespace, options: ExportOptions, checkpoint: Checkpoint
-) -> tuple[ExportOptions, Sequence[ModelInputs], list[str]]:
-    """What these options make of an export.
-
-    Returns:
-        The options with method and layers, the rows the export calibrates with, and what to tell the user.
+def check(args: argparse.Namespace) -> None:
+    """Refuse what does not go together, before a model is looked at.
 
     Raises:
-        InvalidRequest: A file that cannot be used, one that nothing uses, or one that is missing.
+        InvalidRequest: Rows that nothing uses, or that are missing.
     """
     from phi4.onnx.build.options import CALIBRATED
 
-    method: Method = args.method or ("gptq" if args.calibrate else "rtn")
-    options = replace(options, method=method, layers=dict(args.layer))
     if args.sensitive is not None and args.calibrate is None:
         raise InvalidRequest("--sensitive: measured on texts; name them with --calibrate")
-    if args.calibrate is not None and args.sensitive is None and method not in CALIBRATED:
-        raise InvalidRequest(f"--calibrate: --method {method} has no use for it; leave one of them out")
-    notes: list[str] = []
-    rows = () if args.calibrate is None else _rows(args.calibrate, options, checkpoint)
-    if args.sensitive is not None:
-        from phi4.onnx.building import mixed_layers
-
-        found = mixed_layers(checkpoint, options, rows, args.sensitive)
-        # The first that fits counts, so what was asked for by name stands before what was measured.
-        options = replace(options, layers={**options.layers, **found, **options.layers})
-        notes.append(f"8 bits: {', '.join(found) or 'no layer fits'}")
-    return options, rows if method in CALIBRATED else (), notes
+    if args.calibrate is not None and args.sensitive is None and args.method not in (None, *CALIBRATED):
+        raise InvalidRequest(f"--calibrate: --method {args.method} has no use for it; leave one of them out")
 
 
-def _rows(source: str, options: ExportOptions, checkpoint: Checkpoint) -> Sequence[ModelInputs]:
+def method(args: argparse.Namespace) -> Method:
+    """How 4-bit weights are chosen."""
+    chosen: Method = args.method or ("gptq" if args.calibrate else "rtn")
+    return chosen
+
+
+def rows(source: str | None, options: ExportOptions, checkpoint: Checkpoint) -> Sequence[ModelInputs]:
+    """What `--calibrate` names, as the model reads it; none without it.
+
+    Raises:
+        InvalidRequest: A file that cannot be used.
+        MissingExtra: The small world needs a voice or fonts that are not there.
+    """
+    if source is None:
+        return ()
     from phi4.data.calibration import world_inputs
     from phi4.onnx.build.options import exported_config
     from phi4.onnx.calibrate.texts import read_texts
@@ -102,3 +98,10 @@ def _rows(source: str, options: ExportOptions, checkpoint: Checkpoint) -> Sequen
 
     processor = Processor(exported_config(checkpoint.config, options), Phi4Tokenizer.load(checkpoint.path))
     return world_inputs(processor, WORLD_ROWS) if source == WORLD else read_texts(Path(source), processor)
+
+
+def found_layers(folder: Path, named: Sequence[tuple[str, str]]) -> list[str]:
+    """Layers of a package that have 8 bits because they were measured, not because they were named."""
+    from phi4.onnx.description import read_description
+
+    return [layer for layer in read_description(folder).layers if layer not in dict(named)]

@@ -7,45 +7,57 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from phi4.cli import calibration
 from phi4.cli.calibration import PRECISIONS
 from phi4.cli.console import print_json, print_text, stderr
-from phi4.cli.options import modalities
+from phi4.cli.options import add_threads_option, modalities
 from phi4.errors import InvalidRequest, ModelNotFound
 
 if TYPE_CHECKING:
     from phi4.checkpoint import Checkpoint
+    from phi4.onnx.build.options import ExportOptions
     from phi4.types import Modality
 
 # Spelt out for `--help`, which must not wait for numpy; a test holds them equal to the lists in use.
 PARTS = ("decoder", "head", "vision", "speech")
 CACHES = ("fp32", "fp16")
 GGUF_DTYPES = ("float16", "float32", "bfloat16")
+ONNX_ONLY = (
+    *("modalities", "precision", "part", "block_size", "fast", "merge_adapter", "context", "kv"),
+    *("no_user_slot", "method", "calibrate", "sensitive", "layer", "threads"),
+)
+GGUF_ONLY = ("dtype",)
+Tell = Callable[[str, str, float, int, int], None]
+"""Told what is done, the unit it is counted in, how many counts make one, and how far it is: (done, all)."""
 
 HELP = "write a model as an ONNX package (int4, int8, fp16, fp32) or as GGUF"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of this verb."""
+    """Options of this verb. Those of one format have no default here, so that it is seen who gave them."""
     parser.add_argument("model", help="nano, a directory with safetensors weights, or a hub id")
     parser.add_argument(
         "--out", type=Path, required=True, metavar="PATH", help="folder of the package, or the GGUF file"
     )
     parser.add_argument("--format", choices=("onnx", "gguf"), default="onnx", help="default: onnx")
     parser.add_argument(
+        "--force", action="store_true", help="replace a package or a GGUF file when the new one is whole"
+    )
+    onnx = parser.add_argument_group("onnx")
+    onnx.add_argument(
         "--modalities",
         type=modalities,
         metavar="LIST",
         help="parts to export, e.g. text,speech (default: all)",
     )
-    onnx = parser.add_argument_group("onnx")
     onnx.add_argument(
         "--precision",
         choices=PRECISIONS,
-        default="int4",
         help="of the weights (default: int4; head and encoders are int8 then)",
     )
     onnx.add_argument(
@@ -56,9 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PART=PRECISION",
         help=f"another precision for one of {', '.join(PARTS)}; may be repeated",
     )
-    onnx.add_argument(
-        "--block-size", type=int, default=128, metavar="N", help="weights that share a scale (default: 128)"
-    )
+    onnx.add_argument("--block-size", type=int, metavar="N", help="weights that share a scale (default: 128)")
     onnx.add_argument(
         "--fast", action="store_true", help="also write the decoder in the form that reads prompts faster"
     )
@@ -71,17 +81,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     onnx.add_argument(
         "--kv",
         choices=CACHES,
-        default="fp32",
         help="keys and values while it answers; fp16 halves their memory (default: fp32)",
     )
     onnx.add_argument(
         "--no-user-slot", action="store_true", help="no slot for an adapter of your own (--adapter)"
     )
     calibration.add_arguments(parser)
+    add_threads_option(onnx, "CPU threads to calibrate with")
     gguf = parser.add_argument_group("gguf")
-    gguf.add_argument(
-        "--dtype", choices=GGUF_DTYPES, default="float16", help="of the weights (default: float16)"
-    )
+    gguf.add_argument("--dtype", choices=GGUF_DTYPES, help="of the weights (default: float16)")
     parser.add_argument("--json", action="store_true", help="what was written as one JSON object")
 
 
@@ -100,9 +108,7 @@ def run(args: argparse.Namespace) -> int:
     from phi4.checkpoint import open_checkpoint, resolve_model
     from phi4.onnx import is_package
 
-    if (args.format == "gguf") != (args.out.suffix == ".gguf"):
-        is_gguf = "a GGUF file is called something.gguf, and written with --format gguf"
-        raise InvalidRequest(f"--out {args.out}, --format {args.format}: {is_gguf}")
+    check_format(args)
     parts: Sequence[Modality] | None = ("text",) if args.format == "gguf" else args.modalities
     path = resolve_model(args.model, parts)
     if is_package(path):
@@ -111,59 +117,121 @@ def run(args: argparse.Namespace) -> int:
         raise ModelNotFound(f"{path / 'tokenizer.json'}: missing; a model is exported with its tokenizer")
     checkpoint = open_checkpoint(path, parts)
     started = time.monotonic()
-    with progress(f"exporting {args.model}") as told:
-        written, notes = (_gguf if args.format == "gguf" else _onnx)(args, checkpoint, told)
+    with progress() as tell:
+        done = (_gguf if args.format == "gguf" else _onnx)(args, checkpoint, tell)
     seconds = time.monotonic() - started
-    nbytes = sum(file.stat().st_size for file in ([written] if written.is_file() else written.iterdir()))
+    files = [done.path] if done.path.is_file() else done.path.iterdir()
+    nbytes = sum(file.stat().st_size for file in files)
     if args.json:
-        print_json({"out": written, "bytes": nbytes, "seconds": round(seconds, 2), "notes": notes})
+        facts = {"out": done.path, "bytes": nbytes, "seconds": round(seconds, 2)}
+        print_json(facts | {"already_there": done.already_there, "notes": done.notes})
         return 0
-    print_text(f"{written}: {nbytes / 1e6:,.1f} MB in {seconds:.1f} s")
-    for note in notes:
+    told = "already there, digests compared" if done.already_there else f"in {seconds:.1f} s"
+    print_text(f"{done.path}: {nbytes / 1e6:,.1f} MB {told}")
+    for note in done.notes:
         print_text(note)
     return 0
 
 
-def _onnx(
-    args: argparse.Namespace, checkpoint: Checkpoint, told: Callable[[int, int], None]
-) -> tuple[Path, list[str]]:
-    from phi4.onnx.building import ExportOptions, export_package
+@dataclass(frozen=True)
+class Done:
+    """What came of an export: its place, what to tell the user, and whether there was nothing to do."""
 
-    options = ExportOptions(
-        precision=args.precision,
+    path: Path
+    notes: list[str]
+    already_there: bool = False
+
+
+def check_format(args: argparse.Namespace) -> None:
+    """Refuse a name of the other format, and options that only the other format has.
+
+    Raises:
+        InvalidRequest: As said; names the options.
+    """
+    if (args.format == "gguf") != (args.out.suffix == ".gguf"):
+        is_gguf = "a GGUF file is called something.gguf, and written with --format gguf"
+        raise InvalidRequest(f"--out {args.out}, --format {args.format}: {is_gguf}")
+    other, names = ("gguf", GGUF_ONLY) if args.format == "onnx" else ("onnx", ONNX_ONLY)
+    values = {name: getattr(args, name) for name in names}
+    given = [name for name, value in values.items() if not (value is None or value is False or value == [])]
+    if given:
+        spelt = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise InvalidRequest(f"{spelt}: for --format {other} alone; leave it out, or choose that format")
+
+
+def export_options(args: argparse.Namespace) -> ExportOptions:
+    """What the options of the format onnx ask for."""
+    from phi4.onnx.build.options import ExportOptions
+
+    named = {
+        "precision": args.precision,
+        "modalities": args.modalities,
+        "merge_adapter": args.merge_adapter,
+        "block_size": args.block_size,
+        "context": args.context,
+        "cache": args.kv,
+        "sensitive": args.sensitive,
+    }
+    return ExportOptions(
         parts=dict(args.part),
-        modalities=args.modalities,
-        merge_adapter=args.merge_adapter,
         fast=args.fast,
         user_slot=not args.no_user_slot,
-        block_size=args.block_size,
-        context=args.context,
-        cache=args.kv,
+        method=calibration.method(args),
+        layers=dict(args.layer),
+        **{name: value for name, value in named.items() if value is not None},
     )
-    options, rows, notes = calibration.calibrated(args, options, checkpoint)
-    folder = export_package(checkpoint, args.out, options, told, rows)
-    return folder, [f'try it: phi4 ask -m {folder} "Hello"', *notes]
 
 
-def _gguf(
-    args: argparse.Namespace, checkpoint: Checkpoint, told: Callable[[int, int], None]
-) -> tuple[Path, list[str]]:
-    from phi4.gguf import left_out, write_gguf
+def _onnx(args: argparse.Namespace, checkpoint: Checkpoint, tell: Tell) -> Done:
+    from phi4.onnx.building import already_exported, check_export, export_package
 
-    write_gguf(checkpoint, checkpoint.path, args.out, args.dtype, told)
+    calibration.check(args)
+    options = export_options(args)
+    check_export(checkpoint, args.out, options, force=args.force)
+    rows = calibration.rows(args.calibrate, options, checkpoint)
+    there = not args.force and already_exported(checkpoint, args.out, options, rows)
+    folder = export_package(
+        checkpoint,
+        args.out,
+        options,
+        partial(tell, f"exporting {args.model}", "MB", 1e6),
+        rows,
+        force=args.force,
+        measuring=partial(tell, "measuring layers", "passes", 1),
+    )
+    notes = [f'try it: phi4 ask -m {folder} "Hello"']
+    if args.sensitive is not None:
+        found = calibration.found_layers(folder, args.layer)
+        notes.append(f"8 bits: {', '.join(found) or 'no layer fits'}")
+    return Done(folder, notes, there)
+
+
+def _gguf(args: argparse.Namespace, checkpoint: Checkpoint, tell: Tell) -> Done:
+    from phi4.gguf import GgufDtype, left_out, write_gguf
+
+    dtype: GgufDtype = args.dtype or "float16"
+    told = partial(tell, f"exporting {args.model}", "MB", 1e6)
+    write_gguf(checkpoint, checkpoint.path, args.out, dtype, told, force=args.force)
     notes = [f"left out, GGUF holds the text model alone: {name}" for name in left_out(checkpoint.config)]
-    return args.out, notes
+    return Done(args.out, notes)
 
 
 @contextmanager
-def progress(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar with time left on standard error; silent when that is not a terminal."""
+def progress() -> Iterator[Tell]:
+    """A bar with time left for each thing that is told of, on standard error; silent when not a terminal."""
     if not sys.stderr.isatty():
-        yield lambda done, total: None
+        yield lambda what, unit, scale, done, total: None
         return
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn(title), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=stderr()) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[amount]}"))
+    with Progress(*columns, TimeRemainingColumn(), console=stderr()) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def tell(what: str, unit: str, scale: float, done: int, total: int) -> None:
+            amount = f"{done / scale:,.0f}/{total / scale:,.0f} {unit}"
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total, amount=amount)
+            bar.update(tasks[what], completed=done, total=total, amount=amount)
+
+        yield tell

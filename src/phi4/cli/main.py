@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from phi4.cli import ask, bench, chat, demo, doctor, evaluate, export, show, train, transcribe, version
 from phi4.cli.console import print_error
+from phi4.cli.options import use_threads
 from phi4.errors import Phi4Error
 from phi4.version import __version__
 
@@ -69,6 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     args = build_parser().parse_args(argv)
+    use_threads(getattr(args, "threads", None))
     try:
         code: int = args.run(args)
         sys.stdout.flush()  # so that a closed pipe shows here and not at exit

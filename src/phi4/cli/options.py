@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,14 +23,21 @@ ATTENTION_NAMES = ("eager", "sdpa", "flash")
 ROPE_POLICIES = ("reference", "pin", "short")
 RUNNERS = ("onnx", "torch")
 DETAILS = ("low", "auto", "high")
+THREADS_VARIABLE = "PHI4_THREADS"
+MAX_THREADS = 1024
 
 
 def add_model_options(
-    parser: argparse.ArgumentParser, *, pictures: bool = False, one_runner: bool = True
+    parser: argparse.ArgumentParser,
+    *,
+    pictures: bool = False,
+    one_runner: bool = True,
+    answers: bool = True,
 ) -> None:
     """Which model, and how it runs; with `pictures` also how closely it looks at them.
 
-    A verb that compares runners has an option of its own for them, and leaves `one_runner` out.
+    A verb that compares runners has an option of its own for them, and leaves `one_runner` out; one that does
+    not let the model answer for its user leaves `answers` out.
     """
     group = parser.add_argument_group("model")
     group.add_argument(
@@ -54,14 +62,22 @@ def add_model_options(
             choices=RUNNERS,
             help="onnx for packages, torch for safetensors (default: onnx where the model has a package)",
         )
-        group.add_argument(
-            "--provider",
-            metavar="NAME",
-            help="execution provider of ONNX Runtime, such as openvino (default: cpu)",
-        )
+    group.add_argument(
+        "--provider",
+        metavar="NAME",
+        help="execution provider of ONNX Runtime, such as openvino (default: cpu)",
+    )
     group.add_argument("--device", help="cpu, cuda, cuda:1 (default: the best there is)")
     group.add_argument("--dtype", choices=DTYPES, help="arithmetic (default: fits the model)")
     group.add_argument("--attention", choices=ATTENTION_NAMES, help="attention kernel (default: chosen)")
+    add_threads_option(group)
+    if answers:
+        _add_answer_options(group)
+    if pictures:
+        _add_picture_options(group)
+
+
+def _add_answer_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--rope-policy",
         choices=ROPE_POLICIES,
@@ -73,19 +89,42 @@ def add_model_options(
         action="store_true",
         help="draw every token by itself, guess none that stood before",
     )
-    if pictures:
-        group.add_argument(
-            "--detail",
-            choices=DETAILS,
-            help="how closely pictures are looked at; low = as few crops as can be, high = the model's limit "
-            "(default: auto, which is high)",
-        )
-        group.add_argument(
-            "--max-crops",
-            type=int,
-            metavar="N",
-            help="local crops a picture may use; fewer = less detail, fewer tokens (default: the model's)",
-        )
+
+
+def _add_picture_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--detail",
+        choices=DETAILS,
+        help="how closely pictures are looked at; low = as few crops as can be, high = the model's limit "
+        "(default: auto, which is high)",
+    )
+    group.add_argument(
+        "--max-crops",
+        type=int,
+        metavar="N",
+        help="local crops a picture may use; fewer = less detail, fewer tokens (default: the model's)",
+    )
+
+
+def add_threads_option(group: argparse._ActionsContainer, what: str = "CPU threads") -> None:
+    """How many threads compute; `use_threads` sees to it."""
+    group.add_argument(
+        "--threads", type=threads, metavar="N", help=f"{what} (default: as many as there are CPUs for us)"
+    )
+
+
+def threads(text: str) -> int:
+    """Type of an option that is a number of threads."""
+    if not (text.isdecimal() and 1 <= int(text) <= MAX_THREADS):
+        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number from 1 to {MAX_THREADS}")
+    return int(text)
+
+
+def use_threads(count: int | None) -> None:
+    """Compute with so many threads; called before torch and numpy are imported, which read theirs then."""
+    if count is not None:
+        for variable in (THREADS_VARIABLE, "OMP_NUM_THREADS"):
+            os.environ[variable] = str(count)
 
 
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:

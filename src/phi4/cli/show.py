@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 HELP = "tell what a model's folder is: parts, sizes, adapters, memory, what is missing (then exit code 5)"
 SHOWN_NAMES = 20
+_ANSWERS = "the form that answers (--runner torch takes the weights above)"
+_WHOLE = "Every file is there and as the manifest states (of those above 64 MB the size alone is compared)."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,37 +36,71 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Describe the model; one that could not be loaded is described too, and has that exit code."""
+    """Describe the model; one that could not be loaded is described too, and has that exit code.
+
+    A checkpoint with a package inside is two forms of a model, and both are described.
+    """
     from phi4.checkpoint import describe_model, locate_model
     from phi4.onnx import is_package
     from phi4.registry import PACKAGE_FOLDER
 
     found = locate_model(args.model)
     if isinstance(found, Path) and is_package(found):
-        return _show_package(found, args.json)
+        alone = _Package.look(found)
+        if alone.report is None:
+            raise InvalidArtifact(alone.problems[0])
+        if args.json:
+            print_json(alone.as_dict())
+        else:
+            alone.show()
+        return alone.exit_code
     inside = found / PACKAGE_FOLDER if isinstance(found, Path) else None
-    inside = inside if inside is not None and is_package(inside) else None
+    package = _Package.look(inside) if inside is not None and is_package(inside) else None
     with working(f"looking at {args.model}"):
         report = describe_model(args.model)
-    code = CheckpointMismatch.exit_code if report.differences or report.absent_files else 0
+    broken = bool(report.differences or report.absent_files)
     if args.json:
-        print_json(report.as_dict() | {"attention": attention(), "package": inside})
+        kernels = attention(packaged=package is not None)
+        whole = None if package is None else package.as_dict()
+        print_json(report.as_dict() | {"attention": kernels, "package": whole})
     else:
-        package = [] if inside is None else [("package", f"{inside}, which answers without torch")]
-        _print([*facts(report), *package], differences(report))
-    return code
+        _print(facts(report, packaged=package is not None), differences(report))
+        if package is not None:
+            stdout().print(f"\n{PACKAGE_FOLDER}: {_ANSWERS}", style="bold", markup=False, soft_wrap=True)
+            package.show()
+    code = CheckpointMismatch.exit_code if broken else 0
+    return code or (0 if package is None else package.exit_code)
 
 
-def _show_package(folder: Path, as_json: bool) -> int:
-    from phi4.onnx.report import describe_package
+@dataclass(frozen=True)
+class _Package:
+    """A package as far as it can be described; without a report there is one problem, which says why."""
 
-    report = describe_package(folder)
-    if as_json:
-        print_json(report.as_dict())
-    else:
-        whole = ["Every file is there with its size (contents are not compared)."]
-        _print(package_facts(report), [f"problem: {line}" for line in report.problems] or whole)
-    return InvalidArtifact.exit_code if report.problems else 0
+    path: Path
+    report: PackageReport | None
+    problems: tuple[str, ...]
+
+    @classmethod
+    def look(cls, folder: Path) -> _Package:
+        from phi4.onnx.report import describe_package
+
+        try:
+            report = describe_package(folder)
+        except InvalidArtifact as refused:
+            return cls(folder, None, (str(refused),))
+        return cls(folder, report, report.problems)
+
+    @property
+    def exit_code(self) -> int:
+        return InvalidArtifact.exit_code if self.problems else 0
+
+    def as_dict(self) -> dict[str, Any]:
+        known: dict[str, Any] = {"path": str(self.path)} if self.report is None else self.report.as_dict()
+        return known | {"problems": list(self.problems)}
+
+    def show(self) -> None:
+        lines = [("path", str(self.path))] if self.report is None else package_facts(self.report)
+        _print(lines, [f"problem: {line}" for line in self.problems] or [_WHOLE])
 
 
 def _print(lines: Sequence[tuple[str, str]], below: Sequence[str]) -> None:
@@ -77,25 +114,27 @@ def _print(lines: Sequence[tuple[str, str]], below: Sequence[str]) -> None:
         console.print(printable(line), markup=False, soft_wrap=True)
 
 
-def attention() -> dict[str, Any]:
-    """Attention kernels that are installed and the one that will be chosen, found without importing torch."""
+def attention(*, packaged: bool = False) -> dict[str, Any]:
+    """PyTorch's attention kernels that are installed and the one that will be chosen, without importing it.
+
+    Args:
+        packaged: Another form of the model answers where there is no PyTorch.
+    """
     if find_spec("torch") is None:
-        return {
-            "available": [],
-            "chosen": "none: answers need PyTorch, pip install '.[torch]'",
-        }
+        needs = "these weights need PyTorch" if packaged else "answers need PyTorch"
+        return {"available": [], "chosen": f"none: {needs}, pip install '.[torch]'"}
     if find_spec("flash_attn") is None:
         return {"available": ["sdpa", "eager"], "chosen": "sdpa"}
     chosen = "flash on an NVIDIA GPU of compute capability 8.0 or newer, sdpa elsewhere"
     return {"available": ["flash", "sdpa", "eager"], "chosen": chosen}
 
 
-def facts(report: CheckpointReport) -> list[tuple[str, str]]:
+def facts(report: CheckpointReport, *, packaged: bool = False) -> list[tuple[str, str]]:
     """Name and value of every line."""
     from phi4.engine.adapters import media_without_adapter
 
     decoder = report.config.decoder
-    kernels = attention()
+    kernels = attention(packaged=packaged)
     lines = [
         ("path", str(report.path)),
         ("layout", report.layout),

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 from importlib.util import find_spec
 from pathlib import Path
 
 from phi4.cli.console import print_json, print_text
-from phi4.cli.options import make_folder
+from phi4.cli.options import add_threads_option, make_folder
 from phi4.errors import InvalidRequest, MissingExtra
 
 STOPPED = 130
@@ -34,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tokenizer", type=Path, metavar="FILE", help="tokenizer.json to use instead of training one"
     )
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads (default: all)")
+    add_threads_option(parser)
     parser.add_argument("--fresh", action="store_true", help="refuse a folder that already holds a run")
     parser.add_argument("--quiet", action="store_true", help="no progress output")
     parser.add_argument("--profile", action="store_true", help="print where the time went, by operator")
@@ -50,8 +49,6 @@ def run(args: argparse.Namespace) -> int:
         raise MissingExtra(
             f"training needs {' and '.join(missing)}: from the checkout, pip install '.[torch,train]'"
         )
-    if args.threads:
-        os.environ["OMP_NUM_THREADS"] = str(args.threads)  # read once, when torch is imported below
     from phi4.train.recipes import RECIPES
     from phi4.train.run import run as train
 

@@ -130,7 +130,7 @@ class DecoderConfig:
     def attention_factor(self) -> float:
         """Factor on cos AND sin, in both regimes; 1.1902380714 for the released models.
 
-        Source: spec 01, sqrt(1 + ln(max / original) / ln(original)).
+        Source: transformers, `_compute_longrope_parameters`: sqrt(1 + ln(max / original) / ln(original)).
         """
         ratio = self.max_position_embeddings / self.original_max_position_embeddings
         if ratio <= 1.0:

@@ -25,7 +25,7 @@ def position_ids(patch_mask: BoolArray) -> IntArray:
     Returns:
         `[C, g * g]` int64.
 
-    Source: spec 03, NaViT bucketing, in exact integer form.
+    Source: `vision_siglip_navit.py` of the released Phi-4-multimodal, its buckets in exact integer form.
     """
     grid = patch_mask.shape[1]
     steps = np.arange(grid)
@@ -80,7 +80,8 @@ def token_index(
     Returns:
         `[N_1 + N_2 + ...]` int64 for all pictures in order, and the lengths N_i.
 
-    Source: spec 03, order "sub_glb": local rows, separator, global rows; every row ends in a row separator.
+    Source: `modeling_phi4mm.py` of the released model, order "sub_glb": local rows, separator, global rows;
+    every row ends in a row separator.
     """
     num_crops, grid = patch_mask.shape[:2]
     half = grid // 2

@@ -123,7 +123,7 @@ def tiny_multimodal(original_max: int = 4096, max_positions: int = 131072) -> Ph
         original_max: Tokens up to which the short factors act; 16 tests the switch cheaply.
         max_positions: Longest context; 64 goes with 16.
 
-    Source: spec 11, the tiny recipe; adapters vision r 4, alpha 8 and speech r 5, alpha 10.
+    Source: the model behind `tests/data/golden`; adapters vision r 4, alpha 8 and speech r 5, alpha 10.
     """
     return Phi4Config(
         layout="hf",

@@ -24,7 +24,8 @@ ROPE_POLICIES: tuple[RopePolicy, ...] = ("reference", "pin", "short")
 def inverse_frequencies(config: DecoderConfig, regime: Regime) -> FloatArray:
     """Angle per position of each rotary frequency, `[rotary_dim / 2]` float32.
 
-    Source: spec 01, 1 / (factor_i * theta^(2i / rotary_dim)); every step in float32 as the reference does.
+    Source: Ding et al., "LongRoPE", 2024: 1 / (factor_i * theta^(2i / rotary_dim)); every step in float32 as
+    the reference, transformers, does.
     """
     factors = np.asarray(config.short_factor if regime == "short" else config.long_factor, dtype=np.float32)
     steps = np.arange(0, config.rotary_dim, 2, dtype=np.float32)
@@ -46,7 +47,7 @@ def regime_for(config: DecoderConfig, num_tokens: int, policy: RopePolicy = "ref
     Raises:
         InvalidRequest: Unknown policy.
 
-    Source: spec 01, "Short/long decision".
+    Source: transformers, `longrope_frequency_update`: long above `original_max_position_embeddings` tokens.
     """
     if policy not in ROPE_POLICIES:
         raise InvalidRequest(f"rope_policy = {policy!r}: must be one of {list(ROPE_POLICIES)}")

@@ -27,7 +27,7 @@ def route(has_image: bool, has_audio: bool, user_adapter: str | None = None) -> 
         has_audio: The row holds at least one recording.
         user_adapter: The user's own adapter, added after the modality's; the sum of both deltas acts.
 
-    Source: spec 05, routing table. Text alone runs on the base weights.
+    Source: the modes of `modeling_phi4mm.py` of the released model. Text alone runs on the base weights.
     """
     modality: tuple[str, ...] = ("vision",) if has_image else ("speech",) if has_audio else ()
     own = () if user_adapter is None else (user_adapter,)

@@ -81,7 +81,8 @@ class VisionConfig:
             valid_rows: Patch rows of the tiled picture that show picture (not padding), all crops together.
             valid_cols: The same for columns.
 
-        Source: spec 03, (g/2)^2 + g/2 + 1 + h'(w' + 1) with h' = ceil(rows/2), w' = ceil(cols/2).
+        Source: `processing_phi4mm.py` of the released model, (g/2)^2 + g/2 + 1 + h'(w' + 1) with
+        h' = ceil(rows/2), w' = ceil(cols/2).
         """
         pooled_rows, pooled_cols = -(-valid_rows // 2), -(-valid_cols // 2)
         return self.pooled_grid * (self.pooled_grid + 1) + 1 + pooled_rows * (pooled_cols + 1)

@@ -22,7 +22,8 @@ class Asked:
     """What `phi4.load` would be asked for; see there.
 
     Attributes:
-        quick: Leave digests out: comparing them reads every byte of the weights.
+        quick: Leave the digests of all files out: comparing them reads every byte of the weights. Those that
+            opening compares anyway are compared.
     """
 
     model: str = "nano"

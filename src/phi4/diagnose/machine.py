@@ -13,9 +13,9 @@ from importlib.util import find_spec
 from phi4.checkpoint.inspect import EXAMPLE_TOKENS, describe
 from phi4.diagnose.case import Case, need
 from phi4.diagnose.finding import Finding
-from phi4.diagnose.memory import free_bytes
 from phi4.onnx import OnnxPackage
-from phi4.onnx.threads import MAX_THREADS, VARIABLE, available_cpus, thread_count
+from phi4.onnx.memory import free_bytes
+from phi4.onnx.threads import MAX_THREADS, VARIABLE, available_cpus, scheduled_cpus, thread_count
 from phi4.registry import RUNNERS, check_runner
 from phi4.types import Modality
 from phi4.version import __version__
@@ -92,7 +92,8 @@ def providers() -> str:
 
 def check_threads(case: Case) -> Finding:
     """Threads against affinity and control group, and what overrides them."""
-    return judge_threads(case.runner or "onnx", os.environ, available_cpus(affinity=MAX_THREADS), _affinity())
+    quota = available_cpus(affinity=MAX_THREADS)
+    return judge_threads(case.runner or "onnx", os.environ, quota, scheduled_cpus())
 
 
 def judge_threads(runner: str, environment: Mapping[str, str], quota: int, affinity: int) -> Finding:
@@ -135,12 +136,6 @@ def _threads(count: int) -> str:
     return f"{count} thread{'' if count == 1 else 's'}"
 
 
-def _affinity() -> int:
-    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def check_memory(case: Case) -> Finding:
     """Free memory against weights and the cache of one sequence."""
     needed, device = needed_bytes(case), case.asked.device
@@ -175,9 +170,5 @@ def needed_bytes(case: Case) -> int:
         report = describe(files.path)
         item_bytes = _ITEM_BYTES[case.asked.dtype or report.loaded_dtype]
         return report.memory_bytes(parts) * item_bytes // _ITEM_BYTES[report.loaded_dtype]
-    nbytes = 0
-    for graph in files.graphs:
-        part = {"subsampling": "speech", "prefill": "decoder"}.get(graph, graph)
-        widened = 2 if files.precision.get(part) == "fp16" else 1  # stored in half the bytes it computes with
-        nbytes += widened * files.graph(graph).with_name(f"{graph}.onnx.data").stat().st_size
-    return nbytes + EXAMPLE_TOKENS * files.cache_bytes_per_token
+    weights = sum(files.loaded_bytes(graph) for graph in files.graphs)
+    return weights + EXAMPLE_TOKENS * files.cache_bytes_per_token

@@ -2,7 +2,7 @@
 
 Each policy answers one question, `regime(length, final_length)`; the scheduler reopens a sequence
 whose answer changes. Nothing cheaper is exact: keys and values above the first layer already depend
-on the factors (spec 01), so caching un-rotated keys would not help.
+on the factors, so caching un-rotated keys would not help.
 """
 
 from __future__ import annotations

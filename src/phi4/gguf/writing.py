@@ -25,6 +25,7 @@ import ml_dtypes
 import numpy as np
 
 from phi4.checkpoint import Checkpoint, TensorEntry, read_tensor, to_stored
+from phi4.checkpoint.room import check_room
 from phi4.configs import Phi4Config
 from phi4.errors import InvalidRequest, MissingExtra
 from phi4.gguf.vocabulary import add_vocabulary, read_vocabulary
@@ -42,6 +43,10 @@ _NUMPY: dict[str, np.dtype[Any]] = {
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
 }
 _BLOCK_BYTES = 1 << 25
+_SMALL_BYTES = 1 << 20
+"""Room for metadata, names and the gaps between tensors."""
+_TOKEN_BYTES = 40
+"""At most what an entry of the vocabulary takes beside its text: lengths, type, a merge, a made-up name."""
 # A `general.name` with "phi-3" or "phi3" in it makes llama.cpp look for a token "</s>" and fail.
 _MODEL_NAME = "Phi-4 text decoder"
 
@@ -74,6 +79,8 @@ def write_gguf(
     path: Path,
     dtype: GgufDtype,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    force: bool = False,
 ) -> None:
     """Write the text decoder of a model as GGUF; see the module for what llama.cpp makes of it.
 
@@ -83,16 +90,17 @@ def write_gguf(
     Args:
         checkpoint: An open model, of any layout; its text part is enough.
         tokenizer_dir: Directory with the model's `tokenizer.json`.
-        path: The file to write; its directory is made when missing. An earlier file of this name is as it
-            was until the new one is complete. A failure or an interrupt leaves no `.part` file, a kill may,
-            and the next call writes over it.
+        path: The file to write; its directory is made when missing. A failure or an interrupt leaves no
+            `.part` file, a kill may, and the next call writes over it.
         dtype: Type of the matrices. "bfloat16" keeps released weights bit by bit, "float32" their values;
             "float16" rounds those below 6e-5 in magnitude. On a CPU llama.cpp rounds the activations to the
             type of the matrix, so "float32" comes closest to us, then "float16".
         progress: Called with the bytes of weights written so far and in total.
+        force: Replace an earlier file of this name, which is as it was until the new one is complete.
 
     Raises:
-        InvalidRequest: Unknown dtype, `path` is a directory, or a weight is beyond float16.
+        InvalidRequest: Unknown dtype, `path` is there already, the disk is too full, or a weight is beyond
+            float16.
         InvalidArtifact: The tokenizer cannot be used by llama.cpp, or a file changed under our hands.
         CheckpointMismatch: Tensors of the decoder are missing or misshapen.
         MissingExtra: The `gguf` package is not installed.
@@ -106,10 +114,10 @@ def write_gguf(
         ) from None
     if dtype not in DTYPES:
         raise InvalidRequest(f"dtype {dtype!r} is unknown to this export; choose one of {', '.join(DTYPES)}")
-    if path.is_dir():
-        raise InvalidRequest(f"{path}: a directory; give the name of the file to write")
+    _check_free(path, force)
     checkpoint.check(("text",), ())
     vocabulary = read_vocabulary(tokenizer_dir, checkpoint.config.decoder.vocab_size)
+    check_room(path, room_bytes(checkpoint, tokenizer_dir, dtype), "the file")
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     try:
@@ -121,6 +129,22 @@ def write_gguf(
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def room_bytes(checkpoint: Checkpoint, tokenizer_dir: Path, dtype: GgufDtype) -> int:
+    """At most what the file takes; see `write_gguf`."""
+    weights = sum(item.nbytes for item in _plan(checkpoint, dtype))
+    texts = (tokenizer_dir / "tokenizer.json").stat().st_size
+    return weights + texts + _TOKEN_BYTES * checkpoint.config.decoder.vocab_size + _SMALL_BYTES
+
+
+def _check_free(path: Path, force: bool) -> None:
+    if path.is_dir():
+        raise InvalidRequest(f"{path}: a directory; give the name of the file to write")
+    if path.exists() and not force:
+        raise InvalidRequest(
+            f"{path}: is there already; delete it, give another name, or replace it (--force)"
+        )
 
 
 def _describe(writer: GGUFWriter, config: Phi4Config, dtype: GgufDtype) -> None:

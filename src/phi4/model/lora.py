@@ -81,7 +81,7 @@ class AdapterRouter:
 class LoraLinear(nn.Linear):
     """A bias-free linear layer with low-rank adapters beside its weight.
 
-    Source: spec 05, y = W x + scale * B(A x).
+    Source: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021: y = W x + scale * B(A x).
     """
 
     def __init__(self, linear: nn.Linear, router: AdapterRouter) -> None:

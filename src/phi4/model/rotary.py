@@ -48,7 +48,7 @@ class Rotary:
             regimes: `[B]` integers on the same device, index into `REGIMES`; see `regime_indices`.
             dtype: Activation dtype; angles are computed in fp32 and cast last.
 
-        Source: `01-decoder`: the factor multiplies cos and sin under both regimes.
+        Source: transformers, `Phi3RotaryEmbedding`: the factor multiplies cos and sin under both regimes.
         """
         frequencies = self.frequencies(positions.device)[regimes]  # [B, F]
         angles = positions[..., None].float() * frequencies[:, None, :]  # [B, T, F]

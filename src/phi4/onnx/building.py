@@ -1,7 +1,8 @@
 """The door to `phi4.onnx.build`, which needs packages that running a model does not.
 
-export_package(open_checkpoint(folder), out, ExportOptions(precision="int4"))
-layers = mixed_layers(checkpoint, options, inputs, percent=10)
+options = ExportOptions(precision="int4")
+check_export(checkpoint, out, options)         # what can be refused before rows are made
+export_package(checkpoint, out, options)
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ except ImportError:
         "writing ONNX graphs needs onnx-ir; install the extra, from the checkout: pip install '.[export]'"
     ) from None
 
-from phi4.onnx.build.export import ExportOptions, export_package
-from phi4.onnx.calibrate.measuring import measure_layers, mixed_layers
+from phi4.onnx.build.export import ExportOptions, already_exported, check_export, export_package
+from phi4.onnx.calibrate.measuring import measure_layers
 
-__all__ = ["ExportOptions", "export_package", "measure_layers", "mixed_layers"]
+__all__ = ["ExportOptions", "already_exported", "check_export", "export_package", "measure_layers"]

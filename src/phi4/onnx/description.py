@@ -17,6 +17,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
+from phi4.configs.decoder import DecoderConfig
 from phi4.configs.jsonfile import read_json_object
 from phi4.errors import InvalidArtifact
 from phi4.types import Modality
@@ -28,6 +29,7 @@ CacheKind = Literal["fp32", "fp16"]
 CACHE_BYTES: Mapping[CacheKind, int] = {"fp32": 4, "fp16": 2}
 """How keys and values are kept -> bytes of one number."""
 _Kind = TypeVar("_Kind", bound=str)
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _LAYER = re.compile(r"decoder\.layers\.\d+\.(?:self_attn|mlp)\.[a-z_]+_proj")
 
 
@@ -42,7 +44,6 @@ class EmbeddingLayout:
         bits: 4 or 8, of "nbits".
         block_size: Values that share a scale, of "nbits".
         scales_offset: First byte of the float32 scales `[V, blocks]`, of "nbits".
-        zero_points_offset: Always None: blocks are symmetric.
     """
 
     file: str
@@ -51,7 +52,6 @@ class EmbeddingLayout:
     bits: int = 4
     block_size: int = 128
     scales_offset: int = 0
-    zero_points_offset: None = None
 
     def num_blocks(self, columns: int) -> int:
         """Blocks of a row of `columns` values."""
@@ -84,6 +84,10 @@ class Description:
         method: How 4-bit weights were chosen; "rtn" is rounding to nearest.
         cache: How keys and values are kept.
         merged: The adapter that is part of the decoder's weights; None = none was merged.
+        block_size: Weights that share a scale, in every part of 4 or 8 bits; None = the package is older
+            than this field.
+        template: SHA-256 of the chat template the exported model came with, as
+            `phi4.processing.chat_template.source_template` gives it; None = it came with none.
     """
 
     parts: tuple[Modality, ...]
@@ -98,6 +102,13 @@ class Description:
     method: str = "rtn"
     cache: CacheKind = "fp32"
     merged: str | None = None
+    block_size: int | None = None
+    template: str | None = None
+
+
+def cache_bytes_per_token(decoder: DecoderConfig, cache: CacheKind) -> int:
+    """Keys and values of one position in all layers."""
+    return 2 * decoder.num_hidden_layers * decoder.kv_dim * CACHE_BYTES[cache]
 
 
 def layer_of(tensor: str) -> str:
@@ -139,7 +150,7 @@ def read_description(folder: Path) -> Description:
             "export the model again with this phi4, or use the phi4 that wrote it"
         )
     valid = list(get_args(Modality))
-    parts, adapters = raw.get("parts"), raw.get("adapters")
+    parts, adapters, block = raw.get("parts"), raw.get("adapters"), raw.get("block_size")
     if not isinstance(parts, list) or "text" not in parts or any(part not in valid for part in parts):
         raise refusal(where, "parts", parts, f"a list of {valid} with text in it")
     if not isinstance(adapters, list) or not all(isinstance(name, str) for name in adapters):
@@ -157,6 +168,8 @@ def read_description(folder: Path) -> Description:
         method=_method(where, raw.get("method", "rtn")),
         cache=_cache(where, raw.get("cache", "fp32")),
         merged=_merged(where, raw.get("merged")),
+        block_size=_block_size(where, "block_size", block) if block is not None else None,
+        template=_template(where, raw.get("template")),
     )
 
 
@@ -195,9 +208,21 @@ def _cache(where: Path, value: Any) -> CacheKind:
     return kind
 
 
+def _block_size(where: Path, field: str, value: Any) -> int:
+    if not isinstance(value, int) or not 16 <= value <= 4096 or value & (value - 1):
+        raise refusal(where, field, value, "a power of two from 16 to 4096")
+    return value
+
+
 def _merged(where: Path, value: Any) -> str | None:
     if value is not None and not isinstance(value, str):
         raise refusal(where, "merged", value, "null or the name of an adapter")
+    return value
+
+
+def _template(where: Path, value: Any) -> str | None:
+    if value is not None and not (isinstance(value, str) and _SHA256.fullmatch(value)):
+        raise refusal(where, "template", value, "null or a SHA-256")
     return value
 
 
@@ -238,12 +263,8 @@ def _embedding(where: Path, raw: Any) -> EmbeddingLayout:
     offset = _whole(where, "embedding.offset", raw.get("offset"))
     if kind != "nbits":
         return EmbeddingLayout(file, kind, offset)
-    bits, block, points = raw.get("bits"), raw.get("block_size"), raw.get("zero_points_offset")
+    bits, block = raw.get("bits"), _block_size(where, "embedding.block_size", raw.get("block_size"))
     if not isinstance(bits, int) or bits not in (4, 8):
         raise refusal(where, "embedding.bits", bits, "4 or 8")
-    if not isinstance(block, int) or not 16 <= block <= 4096 or block & (block - 1):
-        raise refusal(where, "embedding.block_size", block, "a power of two from 16 to 4096")
-    if points is not None:
-        raise refusal(where, "embedding.zero_points_offset", points, "null: blocks are symmetric")
     scales = _whole(where, "embedding.scales_offset", raw.get("scales_offset"))
     return EmbeddingLayout(file, kind, offset, bits, block, scales)

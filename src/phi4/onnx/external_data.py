@@ -23,6 +23,8 @@ _MESSAGES: dict[str, dict[int, str]] = {
     "sparse": {1: "tensor", 2: "tensor"},
 }
 _EXTERNAL_DATA = 13
+_KEYS = ("location", "offset", "length", "checksum")
+"""What a tensor may say of its data. ONNX Runtime also reads weights packed beforehand; we have none."""
 
 
 def external_files(model: bytes) -> dict[str, int]:
@@ -52,6 +54,8 @@ def _tensors(message: memoryview, kind: str, depth: int) -> Iterator[dict[str, s
         elif kind == "tensor" and number == _EXTERNAL_DATA:
             entry = dict(_fields(data))
             key, value = (bytes(entry.get(field, b"")).decode("utf-8") for field in (1, 2))
+            if key not in _KEYS:
+                raise ValueError(f"a tensor states {key[:40]!r} of its data, known are {', '.join(_KEYS)}")
             if key in entries:
                 raise ValueError(f"a tensor states its {key[:40]!r} twice")
             entries[key] = value

@@ -1,26 +1,32 @@
 """Rows of a plan to hidden states: embedding, media slices, and as few passes of the decoder as can be.
 
 A single row of any length is one pass. Rows of one position each share a pass as far as their lanes lie
-side by side. Long rows go through the decoder's form for prompts where the package has one.
+side by side. Long rows go through the decoder's form for prompts where the package has one and it fits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from phi4.checkpoint.adapters import LoadedAdapter
 from phi4.engine.runner import Draw, Row, Score, TextPiece
+from phi4.errors import OutOfMemory
 from phi4.onnx.embedding import Embedding
 from phi4.onnx.graphs import DecoderGraph, PassRows
 from phi4.onnx.lanes import CachedSequence, LaneRange, lane_ranges
+from phi4.onnx.memory import USABLE_SHARE, free_bytes
 from phi4.onnx.package import OnnxPackage
+from phi4.onnx.parts import PREFILL
 from phi4.onnx.session import SessionChoice
 from phi4.onnx.tables import RotaryTables
 from phi4.onnx.user_adapter import slot_arrays
 from phi4.shapes import FloatArray
+
+_log = logging.getLogger(__name__)
 
 MIN_PREFILL_TOKENS = 32
 """Rows of at least so many positions go through the decoder's form for prompts, where there is one."""
@@ -54,15 +60,23 @@ class Forward:
         package: The package.
         choice: Provider and threads.
         adapter: The user's own adapter.
+        free: Tells how many bytes are free for the form for prompts, None = unknown.
 
     Raises:
         InvalidArtifact: The graph cannot be run or does not belong to the package.
         OutOfMemory: Its weights do not fit.
     """
 
-    def __init__(self, package: OnnxPackage, choice: SessionChoice, adapter: LoadedAdapter | None) -> None:
+    def __init__(
+        self,
+        package: OnnxPackage,
+        choice: SessionChoice,
+        adapter: LoadedAdapter | None,
+        free: Callable[[], int | None] = free_bytes,
+    ) -> None:
         self._package = package
         self._choice = choice
+        self._free = free
         self._user_name = None if adapter is None else adapter.config.name
         self._slot = slot_arrays(package.config.decoder, adapter) if package.user_slot else {}
         self._tables = RotaryTables(package.config.decoder)
@@ -142,8 +156,19 @@ class Forward:
         if not self._package.prefill or count < MIN_PREFILL_TOKENS:
             return self._decoder
         if self._prompts is None:
-            self._prompts = self._open("prefill")
+            self._prompts = self._open_prompts()
         return self._prompts
+
+    def _open_prompts(self) -> DecoderGraph:
+        """The form for prompts; the decoder instead, from then on, where there is no room for its weights."""
+        needed, free = self._package.loaded_bytes(PREFILL), self._free()
+        try:
+            if free is not None and needed > USABLE_SHARE * free:
+                raise OutOfMemory(f"it takes {needed / 1e6:.0f} MB, {max(0, free) / 1e6:.0f} MB are free")
+            return self._open(PREFILL)
+        except OutOfMemory as problem:
+            _log.warning("prompts are read by the decoder, which is slower than their own form: %s", problem)
+            return self._decoder
 
     def _open(self, name: str) -> DecoderGraph:
         return DecoderGraph(self._package, name, self._choice, self._user_name, self._slot)

@@ -3,12 +3,14 @@
 GroupQueryAttention writes into the memory it reads, and takes rows that lie side by side as one array:
 a pass gets a range of lanes of one pool, without any copy. Capacities are rounded up to powers of two so
 that sequences of similar length share a pool; a pool grows by doubling its lanes. Memory comes from the
-system page by page as it is written, so a lane costs what it holds and not what it reserves.
+system page by page as it is written, so lanes that wait cost nothing. For the same reason allocating hardly
+ever fails: whether what a sequence reserves fits is asked of the system before it is opened.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +20,8 @@ import numpy as np
 from phi4.configs.decoder import DecoderConfig
 from phi4.engine.runner import SequenceSpec, Slot
 from phi4.errors import OutOfMemory
-from phi4.onnx.description import CacheKind
+from phi4.onnx.description import CacheKind, cache_bytes_per_token
+from phi4.onnx.memory import USABLE_SHARE, FreeMemory, free_bytes
 from phi4.shapes import AnyArray
 
 MIN_CAPACITY_TOKENS = 64
@@ -34,6 +37,7 @@ class Pool:
         keys: Per layer `[lanes, K, capacity, H]`, float32 or float16.
         values: The same.
         used: Lane -> its sequence; all others are free.
+        written: Free lane -> positions that were written there, whose memory is taken already.
         stamp: Changes whenever the arrays do; no two pools of a runner ever have the same.
     """
 
@@ -41,6 +45,7 @@ class Pool:
     keys: list[AnyArray] = field(default_factory=list)
     values: list[AnyArray] = field(default_factory=list)
     used: dict[int, CachedSequence] = field(default_factory=dict)
+    written: dict[int, int] = field(default_factory=dict)
     stamp: int = 0
 
     @property
@@ -86,21 +91,28 @@ class Lanes:
 
     Args:
         config: Sizes of the decoder.
-        max_bytes: Refuse to grow beyond this; None = until the system has no more.
+        max_bytes: Refuse to grow beyond this; None = what sequences reserve has to fit into free memory.
         cache: How keys and values are kept.
+        free: Tells how many bytes are free.
     """
 
     def __init__(
-        self, config: DecoderConfig, max_bytes: int | None = None, cache: CacheKind = "fp32"
+        self,
+        config: DecoderConfig,
+        max_bytes: int | None = None,
+        cache: CacheKind = "fp32",
+        free: FreeMemory | None = None,
     ) -> None:
         self._config = config
         self._max_bytes = max_bytes
+        self._free = free or FreeMemory(free_bytes)
+        self._budget_bytes = math.inf  # for all caches; measured when there are none
         self._pools: dict[int, Pool] = {}
         self._open: dict[Slot, CachedSequence] = {}
         self._num_opened = 0
         self._num_stamps = 0
         self._dtype = CACHE_DTYPES[cache]
-        self.bytes_per_token = 2 * config.num_hidden_layers * config.kv_dim * self._dtype.itemsize
+        self.bytes_per_token = cache_bytes_per_token(config, cache)
 
     def __getitem__(self, slot: Slot) -> CachedSequence:
         assert slot in self._open, f"slot {slot} is not open"
@@ -116,6 +128,19 @@ class Lanes:
         """Memory of all pools, whether written yet or not."""
         return sum(pool.num_lanes * pool.capacity for pool in self._pools.values()) * self.bytes_per_token
 
+    @property
+    def reserved_bytes(self) -> int:
+        """What open sequences may write at most."""
+        return sum(sequence.spec.reserved_tokens for sequence in self._open.values()) * self.bytes_per_token
+
+    def unclaimed_bytes(self) -> int | None:
+        """Free memory that no open sequence is going to write; None = unknown."""
+        free = self._free.now()
+        waiting = (
+            max(0, sequence.spec.reserved_tokens - sequence.length) for sequence in self._open.values()
+        )
+        return None if free is None else free - sum(waiting) * self.bytes_per_token
+
     def open(self, spec: SequenceSpec) -> Slot:
         """Give a sequence a lane.
 
@@ -126,6 +151,8 @@ class Lanes:
         capacity = min(capacity, max(self._config.max_position_embeddings, spec.reserved_tokens))
         pool = self._pools.get(capacity) or Pool(capacity)
         lane = pool.free_lane()
+        if self._max_bytes is None:
+            self._check_room(spec.reserved_tokens, 0 if lane is None else pool.written.get(lane, 0))
         if lane is None:
             lane = pool.num_lanes
             self._grow(pool)
@@ -138,9 +165,11 @@ class Lanes:
     def close(self, slot: Slot) -> None:
         """Take the lane back; a pool without sequences is dropped."""
         sequence = self[slot]
-        del self._open[slot], sequence.pool.used[sequence.lane]
-        if not sequence.pool.used:
-            del self._pools[sequence.pool.capacity]
+        pool, lane = sequence.pool, sequence.lane
+        del self._open[slot], pool.used[lane]
+        pool.written[lane] = max(sequence.length, pool.written.get(lane, 0))
+        if not pool.used:
+            del self._pools[pool.capacity]
 
     def copy_prefix(self, source: Slot, target: Slot, length: int) -> None:
         """Copy the first `length` positions into an empty sequence."""
@@ -151,6 +180,36 @@ class Lanes:
             new[there.lane, :, :length] = old[here.lane, :, :length]
         there.length = length
 
+    def _check_room(self, tokens: int, written: int) -> None:
+        """Refuse a sequence that would not fit, before any of its memory is touched.
+
+        All reservations stay within what was free before there were caches, and the new one within what is
+        free now: other programs, encoders and the form for prompts may have taken memory in between.
+
+        Args:
+            tokens: Positions it reserves.
+            written: How many of them have their memory already, from an earlier sequence.
+        """
+        needed, fresh = (count * self.bytes_per_token for count in (tokens, tokens - written))
+        free = self._free.recent()  # what was right a moment ago suffices to let it in
+        if not self._fits(needed, fresh, free):
+            free = self._free.now()
+            if free is not None and not self._fits(needed, fresh, free):
+                raise self._no_room(needed, f"with {free / 1e6:.1f} MB of memory free")
+
+    def _fits(self, needed: int, fresh: int, free: int | None) -> bool:
+        if free is None:
+            return True
+        if not self._pools:
+            self._budget_bytes = USABLE_SHARE * free
+        return self.reserved_bytes + needed <= self._budget_bytes and fresh <= USABLE_SHARE * free
+
+    def _no_room(self, nbytes: int, beside: str) -> OutOfMemory:
+        return OutOfMemory(
+            f"no room for a sequence of {nbytes / 1e6:.1f} MB {beside}; shorten the prompt or the answer, or "
+            "run fewer requests at once"
+        )
+
     def _grow(self, pool: Pool) -> None:
         """Double the lanes; where there is no room for that, take what there is room for."""
         wanted = max(1, pool.num_lanes)
@@ -159,10 +218,7 @@ class Lanes:
             if not self._over(wanted * lane_bytes) and self._extended(pool, wanted):
                 return
             wanted //= 2
-        raise OutOfMemory(
-            f"no room for a sequence of {lane_bytes / 1e6:.1f} MB beside {self.allocated_bytes / 1e6:.1f} MB "
-            "of caches; shorten the prompt or the answer, or run fewer requests at once"
-        )
+        raise self._no_room(lane_bytes, f"beside {self.allocated_bytes / 1e6:.1f} MB of caches")
 
     def _over(self, more_bytes: int) -> bool:
         return self._max_bytes is not None and self.allocated_bytes + more_bytes > self._max_bytes
@@ -174,10 +230,12 @@ class Lanes:
             fresh = [np.zeros(shape, self._dtype) for _ in range(2 * config.num_hidden_layers)]
         except MemoryError:
             return False
-        for old, new in zip(_arrays(pool), fresh, strict=bool(pool.keys)):
+        held = _arrays(pool)
+        pool.keys, pool.values = fresh[: config.num_hidden_layers], fresh[config.num_hidden_layers :]
+        for new in fresh[: len(held)]:  # none where the pool is new
+            old = held.pop(0)  # given back once it is copied: never is the whole pool there twice
             for lane, sequence in pool.used.items():
                 new[lane, :, : sequence.length] = old[lane, :, : sequence.length]
-        pool.keys, pool.values = fresh[: config.num_hidden_layers], fresh[config.num_hidden_layers :]
         self._num_stamps += 1
         pool.stamp = self._num_stamps
         return True

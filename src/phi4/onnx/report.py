@@ -3,9 +3,9 @@
     report = describe_package(folder)
     report.as_dict()               # for --json
 
-No session is opened and no weight is read, so it takes milliseconds whatever the size. Files that are
-missing or of another size than the manifest states are part of the report, not errors; whether bytes inside
-them changed is for `OnnxPackage.verify`, which reads all of them.
+No session is opened and large data files are not read, so it takes a moment whatever the size. Files that
+are missing or not as the manifest states are part of the report, not errors; whether bytes inside large ones
+changed is for `OnnxPackage.verify`, which reads all of them.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from phi4.checkpoint.inspect import EXAMPLE_TOKENS
+from phi4.checkpoint.manifest import Listed, read_manifest
 from phi4.checkpoint.shards import contained
 from phi4.configs import Phi4Config
 from phi4.errors import InvalidArtifact
-from phi4.onnx.description import CACHE_BYTES, Description, read_description
-from phi4.onnx.package import PART_GRAPHS, manifest_sizes, open_package, package_config
+from phi4.onnx.checking import GENAI_NAME, GENAI_SETTINGS
+from phi4.onnx.description import Description, cache_bytes_per_token, read_description
+from phi4.onnx.package import open_package, package_config
+from phi4.onnx.parts import graph_names, graph_precision, loaded_bytes
 from phi4.types import Modality
-
-PREFILL_PRECISION = "int8 per channel"
-_PART_OF_GRAPH = {"subsampling": "speech"}
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class GraphReport:
 
     @property
     def loaded_bytes(self) -> int:
-        """Memory its weights take in a session: fp16 is widened when the session opens."""
-        return self.weight_bytes * (2 if self.precision == "fp16" else 1)
+        """Memory its weights take in a session."""
+        return loaded_bytes(self.weight_bytes, self.precision)
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,7 @@ class PackageReport:
     @property
     def kv_bytes_per_token(self) -> int:
         """Key/value cache one position takes."""
-        decoder = self.config.decoder
-        return 2 * decoder.num_hidden_layers * decoder.kv_dim * CACHE_BYTES[self.description.cache]
+        return cache_bytes_per_token(self.config.decoder, self.description.cache)
 
     @property
     def example_tokens(self) -> int:
@@ -95,7 +94,7 @@ class PackageReport:
 
     def memory_bytes(self, modalities: Sequence[Modality]) -> int:
         """Memory for the weights of these parts, both forms of the decoder, and the cache of one sequence."""
-        names = {"prefill", *(name for part in modalities for name in PART_GRAPHS[part])}
+        names = graph_names(modalities, self.description.prefill)
         weights = sum(graph.loaded_bytes for graph in self.graphs if graph.name in names)
         return weights + self.example_tokens * self.kv_bytes_per_token
 
@@ -136,7 +135,7 @@ def describe_package(path: str | Path) -> PackageReport:
     folder = Path(path)
     description = read_description(folder)
     config = package_config(folder, description)
-    total, problems = _files(folder, manifest_sizes(folder))
+    total, problems = _files(folder, read_manifest(folder))
     return PackageReport(
         path=folder,
         config=config,
@@ -148,40 +147,37 @@ def describe_package(path: str | Path) -> PackageReport:
 
 
 def _graphs(folder: Path, description: Description) -> tuple[GraphReport, ...]:
-    names = [name for part in description.parts for name in PART_GRAPHS[part]]
-    if description.prefill:
-        names.insert(1, "prefill")
-
     def report(name: str) -> GraphReport:
-        stated = description.precision.get(_PART_OF_GRAPH.get(name, name), "unknown")
-        precision = PREFILL_PRECISION if name == "prefill" else stated
+        precision = graph_precision(name, description.precision)
         graph = folder / f"{name}.onnx"
         return GraphReport(name, precision, _size(graph), _size(graph.with_name(f"{graph.name}.data")))
 
-    return tuple(report(name) for name in names)
+    return tuple(report(name) for name in graph_names(description.parts, description.prefill))
 
 
-def _files(folder: Path, stated: Mapping[str, Any]) -> tuple[int, tuple[str, ...]]:
-    """Size of the files a manifest lists, and what is wrong with them."""
+def _files(folder: Path, listed: Mapping[str, Listed]) -> tuple[int, tuple[str, ...]]:
+    """Size of the files a manifest lists, and what is wrong with those that phi4 opens."""
     total, problems = 0, []
-    for name, nbytes in stated.items():
+    for name, stated in listed.items():
         try:
             path = contained(folder, name)
         except InvalidArtifact as refused:
             problems.append(str(refused))
             continue
         total += (size := _size(path))
+        if name in (GENAI_NAME, *GENAI_SETTINGS):  # for other programs, and made to be edited
+            continue
         if not path.is_file():
             problems.append(f"{name} is missing")
-        elif size != nbytes:
-            problems.append(f"{name} has {size} bytes, the manifest states {nbytes}")
+        elif size != stated.size_bytes:
+            problems.append(f"{name} has {size} bytes, the manifest states {stated.size_bytes}")
     return total, tuple(problems)
 
 
 def _refusal(folder: Path) -> tuple[str, ...]:
-    """What opening it would be refused for, where all files are as the manifest has them."""
+    """What opening it would be refused for, where all files have the size the manifest states."""
     try:
-        open_package(folder)
+        open_package(folder, compare_large=False)
     except InvalidArtifact as refused:
         return (str(refused),)
     return ()

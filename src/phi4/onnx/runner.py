@@ -25,7 +25,9 @@ from phi4.onnx.encoders import Encoders
 from phi4.onnx.forward import Forward, Work
 from phi4.onnx.graphs import HeadGraph
 from phi4.onnx.lanes import Lanes
-from phi4.onnx.package import PART_GRAPHS, OnnxPackage
+from phi4.onnx.memory import FreeMemory, free_bytes
+from phi4.onnx.package import OnnxPackage
+from phi4.onnx.parts import PART_GRAPHS
 from phi4.onnx.results import row_results
 from phi4.onnx.session import SessionChoice, open_session, runtime_errors
 from phi4.shapes import FloatArray
@@ -45,7 +47,7 @@ class OrtRunner:
         max_rows: Most rows in one step. Cache memory is taken as sequences open, not in advance.
         max_step_tokens: Most positions in one step. 512 keep large matrix products busy, and the widest
             activation of the released model then takes 34 MB; more only takes memory.
-        max_cache_bytes: Limit of cache memory; None = what the system has.
+        max_cache_bytes: Limit of cache memory; None = what is free beside the weights, see `lanes.py`.
 
     Raises:
         InvalidRequest: The package has no slot for an adapter of the user's own.
@@ -71,10 +73,10 @@ class OrtRunner:
             )
         self.package = package
         self._choice = choice
-        self._lanes = Lanes(package.config.decoder, max_cache_bytes, package.cache)
+        self._lanes = Lanes(package.config.decoder, max_cache_bytes, package.cache, FreeMemory(free_bytes))
         # First: opening it takes twice its weights, best while little else is held.
         self._head = HeadGraph(package, choice)
-        self._forward = Forward(package, choice, adapter)
+        self._forward = Forward(package, choice, adapter, self._lanes.unclaimed_bytes)
         self._encoders = self._open_encoders(eager)
         self._features: dict[int, FloatArray] = {}
         self._num_encoded = 0

@@ -21,7 +21,7 @@ CPU = "CPUExecutionProvider"
 _SUFFIX = "ExecutionProvider"
 _ELSEWHERE = "AzureExecutionProvider"  # in every build; sends data to a server, computes nothing here
 _OPENVINO = "OpenVINOExecutionProvider"
-_SILENT = 4
+_SILENT, _WARNING = 4, 2  # the second is ONNX Runtime's default
 _MEMORY_WORDS = ("failed to allocate memory", "bad_alloc", "bad allocation", "out of memory")
 _BRINGS = {
     "coreml": "onnxruntime (on macOS)",
@@ -100,7 +100,7 @@ def open_session(path: Path, choice: SessionChoice) -> onnxruntime.InferenceSess
         InvalidRequest: The provider is installed but does not start.
         OutOfMemory: Its weights do not fit.
     """
-    with runtime_errors(str(path)):
+    with runtime_errors(str(path)), _silence(choice):
         session = onnxruntime.InferenceSession(
             str(path), _options(choice.threads), providers=_providers(choice)
         )
@@ -117,10 +117,25 @@ def _providers(choice: SessionChoice) -> list[str | tuple[str, dict[str, str]]]:
     if choice.provider == CPU:
         return [CPU]
     if choice.provider == _OPENVINO:
-        # It counts threads by itself, and warns about every constant it folds.
-        onnxruntime.set_default_logger_severity(_SILENT)
+        # It counts threads by itself.
         return [(_OPENVINO, {"device_type": "CPU", "num_of_threads": str(choice.threads)}), CPU]
     return [choice.provider, CPU]
+
+
+@contextmanager
+def _silence(choice: SessionChoice) -> Iterator[None]:
+    """Keep OpenVINO quiet while it opens a session, when it warns about every constant it folds.
+
+    It does so through the logger of the whole process, not that of the session, so that is set back.
+    """
+    if choice.provider != _OPENVINO:
+        yield
+        return
+    onnxruntime.set_default_logger_severity(_SILENT)
+    try:
+        yield
+    finally:
+        onnxruntime.set_default_logger_severity(_WARNING)
 
 
 def _options(threads: int) -> onnxruntime.SessionOptions:

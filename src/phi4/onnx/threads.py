@@ -11,9 +11,10 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from phi4.errors import InvalidRequest
+from phi4.onnx.cgroups import group_folders, read_text
 
 VARIABLE = "PHI4_THREADS"
 MAX_THREADS = 1024
@@ -54,50 +55,28 @@ def available_cpus(root: Path = Path("/"), affinity: int | None = None) -> int:
         root: Where `proc` and `sys` are found.
         affinity: CPUs the process may be scheduled on; None = ask the system.
     """
-    cpus = _affinity() if affinity is None else affinity
+    cpus = scheduled_cpus() if affinity is None else affinity
     return max(1, min([cpus, *(math.ceil(quota) for quota in _quotas(root))]))
 
 
-def _affinity() -> int:
+def scheduled_cpus() -> int:
+    """CPUs this process may be scheduled on, whatever share of them its control groups grant."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """CPU quotas, in CPUs, of this process's control groups and their parents.
-
-    Source: Linux, cgroups(7): a line of /proc/self/cgroup is number:controllers:path, 0 in version 2.
-    """
-    mounted = root / "sys/fs/cgroup"
-    for line in _read(root / "proc/self/cgroup").splitlines():
-        number, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if number == "0" and not controllers:
-            for group in _upwards(mounted, path):
-                yield from _quota(*_read(group / "cpu.max").split()[:2])
-        elif "cpu" in controllers.split(","):
-            for folder in (controllers, "cpu"):
-                for group in _upwards(mounted / folder, path):
-                    quota, period = _read(group / "cpu.cfs_quota_us"), _read(group / "cpu.cfs_period_us")
-                    yield from _quota(quota.strip(), period.strip())
-
-
-def _upwards(mounted: Path, path: str) -> Iterator[Path]:
-    """A group's folder and those around it; inside a container only the mount itself may be there."""
-    parts = [part for part in PurePosixPath(path).parts if part not in ("/", "..")]
-    for depth in range(len(parts), -1, -1):
-        yield mounted.joinpath(*parts[:depth])
+    """CPU quotas, in CPUs, of this process's control groups and their parents."""
+    for version, group in group_folders(root, "cpu"):
+        if version == 2:
+            yield from _quota(*read_text(group / "cpu.max").split()[:2])
+        else:
+            quota, period = read_text(group / "cpu.cfs_quota_us"), read_text(group / "cpu.cfs_period_us")
+            yield from _quota(quota.strip(), period.strip())
 
 
 def _quota(quota: str = "", period: str = "") -> Iterator[float]:
     # "max" and -1 mean none.
     if quota.isdecimal() and period.isdecimal() and int(quota) and int(period):
         yield int(quota) / int(period)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return ""

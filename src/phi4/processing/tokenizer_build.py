@@ -26,7 +26,7 @@ _CONTRACTION = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
 def o200k_pattern(max_digits: int = 3) -> str:
     """The o200k_base pre-tokenisation rules; `max_digits` is the longest run of digits kept together.
 
-    Source: the public definition of o200k_base, as summarised in the chat-format notes.
+    Source: tiktoken, `o200k_base` in `tiktoken_ext/openai_public.py`.
     """
     digits = r"\p{N}" if max_digits == 1 else rf"\p{{N}}{{1,{max_digits}}}"
     lead, upper, lower = (

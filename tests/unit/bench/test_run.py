@@ -19,7 +19,7 @@ from phi4.bench.run import calibrated, chosen_runner, measure_limits, measure_ta
 from phi4.bench.settings import Settings
 from phi4.bench.speeds import Subject
 from phi4.bench.starting import start_subject
-from phi4.bench.tasks import Task, longest_prompt, tasks_for
+from phi4.bench.tasks import Task, left_out, longest_prompt, tasks_for
 from phi4.errors import InvalidRequest, MissingExtra, ModelNotFound, OutOfMemory
 
 
@@ -32,21 +32,61 @@ def bandwidth(*values: float) -> Row:
     return Row("limits", "memory read", "GB/s", True, {MACHINE: values})
 
 
-@pytest.mark.parametrize("changes", [{"repeats": 0}, {"repeats": 100_000}, {"runners": ("onnx", "onnx")}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"repeats": 0},
+        {"repeats": 100_000},
+        {"runners": ("onnx", "onnx")},
+        {"prompts": ()},
+        {"prompts": (5, 5)},
+        {"rows": (0,)},
+        {"steps": 0},
+        {"runners": ("torch",), "provider": "openvino"},
+        {"runners": ("onnx",), "provider": "openvino", "device": "cpu"},
+    ],
+)
 def test_settings_that_cannot_be_measured_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest):
         replace(Settings(), **changes)
 
 
 def test_tasks_keep_within_context_parts_and_rows() -> None:
-    names = [task.name for task in tasks_for(131072, ("text", "vision", "speech"), 16)]
+    names = [task.name for task in tasks_for(Settings(), 131072, ("text", "vision", "speech"), 16)]
     assert names[:3] == ["prompt of 128 tokens", "prompt of 512 tokens", "prompt of 2,048 tokens"]
     assert names[3] == "answer after 512, 1 row" and names[6] == "answer after 512, 8 rows"
     assert names[7:] == ["vision, a crop", "speech, 10 s of sound"]
-    short = [task.name for task in tasks_for(200, ("text",), 2)]
+    short = [task.name for task in tasks_for(Settings(), 200, ("text",), 2)]
     assert short == ["prompt of 128 tokens", "answer after 183, 1 row", "answer after 183, 2 rows"]
-    assert not tasks_for(10, ("text",), 8)
-    assert (longest_prompt(131072), longest_prompt(2048), longest_prompt(20)) == (2048, 512, 1)
+    assert not tasks_for(Settings(), 10, ("text",), 8)
+    assert [longest_prompt(Settings(), context) for context in (131072, 2048, 20)] == [2048, 512, 1]
+
+
+def test_tasks_are_those_asked_for_and_what_there_is_no_room_for_is_told() -> None:
+    settings = Settings(prompts=(64, 4096), steps=100, rows=(2, 32))
+    names = [task.name for task in tasks_for(settings, 1000, ("text",), 16)]
+    assert names == ["prompt of 64 tokens", "answer after 512, 2 rows"]
+    assert list(left_out(settings, 1000, 16)) == [
+        "prompt of 4,096 tokens left out: the context is 1,000",
+        "32 rows left out: at most 16 go into a step",
+    ]
+    assert any("answers left out: 100 tokens" in told for told in left_out(settings, 101, 16))
+    assert not list(left_out(Settings(), 131072, 16))
+
+
+@pytest.mark.parametrize(
+    ("settings", "devices"),
+    [
+        (Settings(provider="openvino"), {"onnx": "openvino"}),
+        (Settings(device="cuda"), {"torch": "cuda"}),
+        (
+            Settings(runners=("onnx", "torch"), provider="openvino", device="cuda"),
+            {"onnx": "openvino", "torch": "cuda"},
+        ),
+    ],
+)
+def test_provider_is_the_device_of_onnx_runtime_alone(settings: Settings, devices: dict[str, str]) -> None:
+    assert {runner: settings.device_of(runner) for runner in devices} == devices
 
 
 def counted(log: list[str], name: str, fails_on: str = "") -> Task:
@@ -113,6 +153,7 @@ def test_different_numbers_of_threads_are_noted(monkeypatch: pytest.MonkeyPatch)
 
 def test_runner_is_chosen_as_loading_does(tiny: Path) -> None:
     assert chosen_runner(Settings(str(tiny))) == "onnx"
+    assert chosen_runner(Settings(str(tiny), device="cpu")) == "onnx"
     assert chosen_runner(Settings(str(tiny), dtype="float32")) == "torch"
     assert chosen_runner(Settings("owner/name")) == "torch"
     with pytest.raises(ModelNotFound):

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from phi4.bench.speeds import STEPS, Subject, decode, encode_picture, encode_recording, prefill
+from phi4.bench.speeds import Subject, decode, encode_picture, encode_recording, prefill
 from phi4.engine.runner import Draw, Nothing, SequenceSpec
 from phi4.errors import OutOfMemory
 from phi4.testing.scripted import ScriptedRunner, babbling
 from phi4.testing.tiny import tiny_config
+
+STEPS = 5
 
 
 def scripted(**limits: Any) -> tuple[Subject, ScriptedRunner]:
@@ -59,7 +61,7 @@ def test_regime_is_the_one_the_whole_sequence_has(num_tokens: int, regime: str) 
 @pytest.mark.parametrize("rows", [1, 4])
 def test_decoding_advances_all_rows_from_one_prompt_by_the_same_length(rows: int) -> None:
     subject, runner = scripted()
-    with decode(subject, rows, after=40) as sample:
+    with decode(subject, rows, after=40, steps=STEPS) as sample:
         assert fed(runner) == [40] and runner.num_open == rows
         for _ in range(2):
             runner.plans.clear()
@@ -71,7 +73,7 @@ def test_decoding_advances_all_rows_from_one_prompt_by_the_same_length(rows: int
 
 def test_tokens_that_are_drawn_are_fed_back() -> None:
     subject, runner = scripted()
-    with decode(subject, 2, after=8) as sample:
+    with decode(subject, 2, after=8, steps=STEPS) as sample:
         sample()
         drawn: Sequence[Any] = [plan.rows[0].pieces[0] for plan in runner.plans[1:]]
     assert len({int(piece.token_ids[0]) for piece in drawn}) > 1
@@ -79,7 +81,7 @@ def test_tokens_that_are_drawn_are_fed_back() -> None:
 
 def test_rows_there_is_no_room_for_leave_none_open() -> None:
     subject, runner = scripted(capacity_tokens=100)
-    with pytest.raises(OutOfMemory), decode(subject, 8, after=20):
+    with pytest.raises(OutOfMemory), decode(subject, 8, after=20, steps=STEPS):
         pass
     assert runner.num_open == 0
 
@@ -95,7 +97,7 @@ def test_encoders_are_warm_and_give_their_outputs_back() -> None:
 def test_real_runners_give_a_rate_for_everything(subject: Subject) -> None:
     for prepared in (
         prefill(subject, 64),
-        decode(subject, 3, after=16),
+        decode(subject, 3, after=16, steps=2),
         encode_picture(subject),
         encode_recording(subject),
     ):

@@ -12,6 +12,7 @@ from phi4.checkpoint import expected_shapes, open_checkpoint
 from phi4.configs import Phi4Config
 from phi4.engine.runner import RunnerInfo
 from phi4.onnx.building import ExportOptions, export_package
+from phi4.onnx.description import read_description, write_description
 from phi4.testing.tiny import tiny_config
 
 INFO = RunnerInfo("torch", "cpu", "float32", "sdpa", 320, 4096, 1000, 8, 512)
@@ -68,3 +69,21 @@ def test_layers_with_a_precision_of_their_own_are_read_as_stored(tiny: Path, tmp
     more = config.decoder.num_hidden_layers * width * height * 4 / 8
     plain = step_bytes(config, info, tiny / "onnx", 0, 0)  # its head has 8 bits too
     assert step_bytes(config, info, folder, 0, 0) == pytest.approx(plain + more)
+
+
+@pytest.mark.parametrize(
+    ("stated", "of_the_head", "counted"), [(32, 128, 32), (None, 64, 64), (128, 32, 128)]
+)
+def test_scales_are_those_of_the_decoders_blocks(
+    stated: int | None, of_the_head: int, counted: int, tiny: Path, tmp_path: Path
+) -> None:
+    description = read_description(tiny / "onnx")
+    embedding = replace(description.embedding, block_size=of_the_head)
+    precision = {**description.precision, "decoder": "int4", "head": "fp32"}
+    write_description(
+        tmp_path, replace(description, block_size=stated, embedding=embedding, precision=precision)
+    )
+    config = tiny_config()
+    head = config.decoder.vocab_size * config.decoder.hidden_size
+    expected = 4 * head + (values(config) - head) * (4 + 32 / counted) / 8
+    assert step_bytes(config, replace(INFO, dtype="int4"), tmp_path, 0, 0) == pytest.approx(expected)

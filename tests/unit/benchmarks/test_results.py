@@ -15,6 +15,8 @@ from harness.records import CellResult, SeriesResult, Store, empty_series, setti
 from harness.report import markdown, write_report
 from harness.scale import FULL, QUICK
 
+from phi4.version import __version__
+
 MACHINE: dict[str, Any] = {
     "processor": "Fast Chip",
     "flags": ["avx2"],
@@ -22,7 +24,7 @@ MACHINE: dict[str, Any] = {
     "threads": 2,
     "memory_GB": 24.0,
     "system": "Linux",
-    "phi4": "1",
+    "phi4": __version__,
     "commit": "abc",
 }
 CELLS = {cell.name: cell for cell in all_cells(QUICK)}
@@ -79,6 +81,15 @@ def test_cell_is_done_when_only_what_is_not_installed_is_missing(tmp_path: Path)
     store.write(result(cell, fast=[1.0], lean=[1.0], llamacpp=[1.0]))
     assert store.done(cell, "quick", {})
     assert not store.done(cell, "full", {}) and not store.done(replace(cell, turns=9), "quick", {})
+
+
+def test_cell_of_another_version_is_measured_anew_and_one_of_another_commit_is_kept(tmp_path: Path) -> None:
+    store, cell = Store(tmp_path), CELLS["prefill.llamacpp"]
+    kept = result(cell, fast=[1.0], lean=[1.0], llamacpp=[1.0])
+    store.write(replace(kept, machine={**MACHINE, "commit": "earlier"}))
+    assert store.done(cell, "quick", {})
+    store.write(replace(kept, machine={**MACHINE, "phi4": "0.0.9"}))
+    assert not store.done(cell, "quick", {})
 
 
 def test_skipped_cell_is_measured_once_its_peer_is_there(tmp_path: Path) -> None:
@@ -169,6 +180,18 @@ def test_report_is_three_files_and_the_picture_is_well_formed(tmp_path: Path) ->
     assert [path.name for path in paths] == ["table.md", "device.json", "device.svg"]
     drawn = "".join(ElementTree.parse(paths[2]).getroot().itertext())
     assert "phi4 fast" in drawn and "llama.cpp Q4_0" in drawn
+
+
+def test_report_says_of_each_cell_which_commit_was_measured(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for name, commit in (("prefill.llamacpp", "first"), ("decode.llamacpp", "second")):
+        kept = result(CELLS[name], fast=[1.0], lean=[1.0])
+        store.write(replace(kept, machine={**MACHINE, "commit": commit}))
+    table, document, _ = write_report(store, list(CELLS.values()), QUICK, {**MACHINE, "commit": "today"})
+    text = table.read_text()
+    assert f"phi4 {__version__} (first), {__version__} (second): which cell" in text
+    assert f"| decode.llamacpp | {__version__} (second) | 2026" in text
+    assert "today" not in text and "today" not in document.read_text()
 
 
 def test_cells_have_names_of_their_own_and_known_programs() -> None:

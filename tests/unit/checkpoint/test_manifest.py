@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from phi4.checkpoint import verify_manifest, write_manifest
+from phi4.checkpoint.manifest import read_manifest
 from phi4.errors import InvalidArtifact
 
 
@@ -55,8 +57,51 @@ def test_manifest_naming_a_file_outside_is_refused(folder: Path, name: str) -> N
         verify_manifest(folder)
 
 
+@pytest.mark.parametrize("inside", ["a.bin", "deep/b.bin", "deep/c.bin"])
+def test_link_that_leads_out_of_the_folder_is_refused(folder: Path, inside: str, tmp_path: Path) -> None:
+    outside = tmp_path.parent / f"{tmp_path.name}-outside"
+    outside.mkdir()
+    (outside / "c.bin").write_bytes(b"abc")
+    if inside == "deep/c.bin":  # the folder of the file is the link
+        shutil.rmtree(folder / "deep")
+        (folder / "deep").symlink_to(outside)
+    else:
+        (folder / inside).unlink()
+        (folder / inside).symlink_to(outside / "c.bin")
+    write_manifest(folder, [inside])
+    with pytest.raises(InvalidArtifact, match="a link that leads out"):
+        verify_manifest(folder)
+
+
+def test_link_inside_the_folder_and_into_blobs_of_a_hub_snapshot_is_followed(tmp_path: Path) -> None:
+    snapshot, blobs = tmp_path / "snapshots" / "main", tmp_path / "blobs"
+    for folder in (snapshot, blobs):
+        folder.mkdir(parents=True)
+    (blobs / "0123").write_bytes(b"abc")
+    (snapshot / "a.bin").symlink_to("../../blobs/0123")
+    (snapshot / "b.bin").symlink_to("a.bin")
+    write_manifest(snapshot)
+    assert verify_manifest(snapshot) == ("a.bin", "b.bin")
+
+
+def test_manifest_is_read_without_a_look_at_the_files(folder: Path) -> None:
+    for path in (folder / "a.bin", folder / "deep" / "b.bin"):
+        path.unlink()
+    listed = read_manifest(folder)
+    assert {name: stated.size_bytes for name, stated in listed.items()} == {"a.bin": 3, "deep/b.bin": 0}
+    assert listed["a.bin"].sha256.startswith("ba7816bf8f01cfea")
+
+
 @pytest.mark.parametrize(
-    "text", ["", "{}", '{"version": 2, "files": {}}', '{"version": 1, "files": {"a.bin": 3}}']
+    "text",
+    [
+        "",
+        "{}",
+        '{"version": 2, "files": {}}',
+        '{"version": 1, "files": {"a.bin": 3}}',
+        '{"version": 1, "files": {"a.bin": {"bytes": 3}}}',
+        '{"version": 1, "files": {"a.bin": {"bytes": true, "sha256": ""}}}',
+    ],
 )
 def test_broken_manifest_is_refused(folder: Path, text: str) -> None:
     (folder / "manifest.json").write_text(text)

@@ -63,10 +63,31 @@ def test_json_is_the_report(package: Path, capsys: pytest.CaptureFixture[str]) -
     assert captured.err == ""
 
 
+def test_prompts_rows_and_lengths_are_those_asked_for_and_what_does_not_fit_is_noted(
+    package: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["bench", "-m", str(package), "--repeats", "1", "--modalities", "text", "--json"]
+    assert main([*line, "-p", "20,5000", "-n", "4", "--rows", "3,99", "--provider", "cpu"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    names = [row["name"] for row in report["rows"] if row["group"] in ("prompt", "answer")]
+    assert names == ["prompt of 20 tokens", "answer after 295, 3 rows", "share of the bandwidth, 3 rows"]
+    assert set(report["notes"]) >= {
+        "prompt of 5,000 tokens left out: the context is 300",
+        "99 rows left out: at most 16 go into a step",
+        "answers: 4 tokens a sample",
+    }
+
+
 @pytest.mark.parametrize(
     ("args", "code", "says"),
     [
         (["--repeats", "0"], 2, "repeats is 0"),
+        (["-p", "0,5"], 2, "prompts: 0, 5; give whole numbers from 1"),
+        (["--rows", "2,2"], 2, "rows: 2, 2"),
+        (["-n", "0"], 2, "steps: 0"),
+        (["--provider", "abacus"], 2, "provider 'abacus': the installed ONNX Runtime"),
+        (["--provider", "cpu", "--runner", "torch"], 2, "and the torch runner was asked for"),
+        (["--provider", "cpu", "--device", "cpu"], 2, "give one of them"),
         (["--runner", "abacus"], 2, "no runner named 'abacus'"),
         (["-m", "./no/such/model"], 6, "no such directory"),
     ],
@@ -92,6 +113,9 @@ def test_list_of_runners_without_a_name_is_refused(capsys: pytest.CaptureFixture
     with pytest.raises(SystemExit):
         build_parser().parse_args(["bench", "--runner", " ,"])
     assert "names no runner" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        build_parser().parse_args(["bench", "-p", "many"])
+    assert "give whole numbers, such as 512,2048" in capsys.readouterr().err
 
 
 def test_base_install_measures_and_draws(package: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -94,6 +95,18 @@ def test_options_that_do_not_go_together_are_refused(
     assert main(["export", str(tiny), "--out", str(tmp_path / "p"), *options]) == code
     assert words in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "p").exists()
+
+
+def test_folder_in_use_and_full_disk_are_noticed_before_rows_are_read(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["export", str(tiny), "--calibrate", "no-such.jsonl", "--sensitive", "10", "--out"]
+    (tmp_path / "notes.txt").write_text("mine")
+    assert main([*line, str(tmp_path)]) == 2
+    assert "is not empty" in capsys.readouterr().err
+    monkeypatch.setattr("phi4.checkpoint.room.shutil.disk_usage", lambda path: SimpleNamespace(free=10))
+    assert main([*line, str(tmp_path / "p")]) == 2
+    assert "10 are free there" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["decoder.layers.0.mlp.down_proj=int8", "a=b=fp16"])

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from phi4.checkpoint import open_checkpoint
 from phi4.cli.main import main
+from phi4.diagnose import Asked, Finding
 from phi4.onnx.building import ExportOptions, export_package
 from phi4.testing.tiny import write_tiny_checkpoint
 
@@ -35,9 +37,25 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_table_has_a_line_a_check_and_a_count(package: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "-m", str(package), "--quick"]) == 0
     captured = capsys.readouterr()
+    lines = captured.out.splitlines()
     for name in ("versions", "threads", "weights", "longrope", "memory", "picture"):
-        assert f"\n {name} " in captured.out
+        assert any(line.split()[:1] == [name] for line in lines), name
     assert captured.out.rstrip().splitlines()[-1].endswith(" ok") and captured.err == ""
+
+
+def test_findings_are_shown_as_they_come(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def examine(asked: Asked) -> Iterator[Finding]:
+        assert asked.model == "nano"
+        yield Finding("ok", "all is well", name="first")
+        assert capsys.readouterr().out.split() == ["first", "ok", "all", "is", "well"]
+        yield Finding("warning", "odd", "look", name="second")
+
+    monkeypatch.setattr("phi4.diagnose.examine", examine)
+    assert main(["doctor"]) == 0
+    told = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert told == [["second", "warning", "odd"], ["->", "look"], [], ["1", "ok,", "1", "warning"]]
 
 
 def test_json_holds_every_finding(package: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -64,16 +64,26 @@ def without(*names: str) -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
-def test_choices_are_those_in_use() -> None:
+def test_choices_and_defaults_are_those_in_use() -> None:
     assert export.PRECISIONS == PRECISIONS
     assert export.PARTS == PARTS
     assert export.GGUF_DTYPES == GGUF_DTYPES
     assert tuple(CACHE_BYTES) == export.CACHES
     defaults = build_parser().parse_args(["export", "nano", "--out", "x"])
-    assert (defaults.precision, defaults.block_size) == (
-        ExportOptions().precision,
-        ExportOptions().block_size,
-    )
+    assert export.export_options(defaults) == ExportOptions()
+    told = helps()
+    for name, value in (("precision", "int4"), ("block-size", "128"), ("kv", "fp32"), ("dtype", "float16")):
+        assert f"(default: {value}" in told[f"--{name}"], name
+    default = ExportOptions()
+    assert (default.precision, default.block_size, default.cache) == ("int4", 128, "fp32")
+
+
+def helps() -> dict[str, str]:
+    """Option of `export` -> its help, without line breaks."""
+    (verbs,) = (action for action in build_parser()._actions if action.dest == "verb")
+    parser = verbs.choices["export"]  # type: ignore[index, union-attr]
+    actions = [action for action in parser._actions if action.option_strings]
+    return {action.option_strings[-1]: action.help or "" for action in actions}
 
 
 def test_package_is_written_and_how_to_use_it_is_said(
@@ -173,9 +183,68 @@ def test_option_that_does_not_fit_the_model_has_one_line_and_its_exit_code(
     assert not (tmp_path / "p").exists()
 
 
-def test_folder_in_use_is_refused(tiny: Path, package: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["export", str(tiny), "--out", str(package)]) == 2
-    assert "is not empty" in capsys.readouterr().err
+def test_export_that_is_there_already_says_so_and_has_no_fault(
+    tiny: Path, package: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["export", str(tiny), "--out", str(package)]
+    assert main(line) == 0
+    assert " MB already there, digests compared\n" in capsys.readouterr().out
+    assert main([*line, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["already_there"] is True
+    assert main([*line, "--precision", "int8"]) == 2
+    assert "a finished export of another model or with other options" in capsys.readouterr().err
+
+
+def test_package_and_gguf_file_are_replaced_when_that_is_asked_for(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, file = tmp_path / "p", tmp_path / "p.gguf"
+    for out, first, second in (
+        (folder, ["--precision", "int8"], ["--precision", "fp16"]),
+        (file, ["--format", "gguf"], ["--format", "gguf", "--dtype", "float32"]),
+    ):
+        line = ["export", str(tiny), "--out", str(out)]
+        assert main([*line, *first]) == 0
+        before = out.stat()
+        assert main([*line, *second]) == 2 and "(--force)" in capsys.readouterr().err
+        assert (out.stat().st_ino, out.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+        assert main([*line, *second, "--force"]) == 0
+    assert open_package(folder).precision["decoder"] == "fp16"
+    assert file.stat().st_size > 1.5 * before.st_size
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["p", "p.gguf"]
+
+
+OTHERS = {
+    **{name: [f"--{name.replace('_', '-')}"] for name in ("fast", "no_user_slot")},
+    "precision": ["--precision", "int4"],
+    "part": ["--part", "head=int4"],
+    "merge_adapter": ["--merge-adapter", "speech"],
+    "context": ["--context", "100"],
+    "kv": ["--kv", "fp32"],
+    "block_size": ["--block-size", "128"],
+    "modalities": ["--modalities", "text"],
+    "method": ["--method", "rtn"],
+    "calibrate": ["--calibrate", "world"],
+    "sensitive": ["--sensitive", "10"],
+    "layer": ["--layer", "*=int8"],
+    "threads": ["--threads", "1"],
+}
+
+
+def test_options_of_the_other_format_are_refused_by_name_and_not_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for variable in ("PHI4_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.setenv(variable, "1")
+    assert set(OTHERS) == set(export.ONNX_ONLY)
+    gguf = ["export", "nano", "--out", str(tmp_path / "p.gguf"), "--format", "gguf"]
+    for name, option in OTHERS.items():
+        assert main([*gguf, *option]) == 2
+        says = f"--{name.replace('_', '-')}: for --format onnx alone; leave it out"
+        assert says in capsys.readouterr().err
+    assert main(["export", "nano", "--out", str(tmp_path / "p"), "--dtype", "float16"]) == 2
+    assert "--dtype: for --format gguf alone" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_models_that_cannot_be_exported_are_told_apart(
@@ -270,7 +339,7 @@ def test_show_tells_what_a_package_is(package: Path, capsys: pytest.CaptureFixtu
         "rank 5, alpha 10",
         "has a slot (--adapter)",
         "memory text+vision+speech",
-        "Every file is there with its size",
+        "Every file is there and as the manifest states",
     ):
         assert words in out
     assert "\x1b" not in out
@@ -297,17 +366,32 @@ def test_show_works_without_torch_and_onnxruntime_in_under_a_second(package: Pat
     assert fastest < 1.0
 
 
-def test_show_mentions_a_package_inside_a_checkpoint(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_show_tells_of_a_package_inside_a_checkpoint_and_of_its_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_tiny_checkpoint(tmp_path / "m", "mini")
-    assert main(["show", str(tmp_path / "m")]) == 0
-    assert "answers without torch" not in capsys.readouterr().out
-    assert main(["export", str(tmp_path / "m"), "--out", str(tmp_path / "m" / "onnx")]) == 0
-    assert main(["show", str(tmp_path / "m")]) == 0
-    assert f"{tmp_path / 'm' / 'onnx'}, which answers without torch" in capsys.readouterr().out
-    assert main(["show", str(tmp_path / "m"), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["package"] == str(tmp_path / "m" / "onnx")
+    model, inside = tmp_path / "m", tmp_path / "m" / "onnx"
+    write_tiny_checkpoint(model, "mini")
+    assert main(["show", str(model), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["package"] is None
+    assert main(["export", str(model), "--out", str(inside), "--precision", "int8"]) == 0
+    capsys.readouterr()
+    monkeypatch.setattr("phi4.cli.show.find_spec", lambda name: None)
+    assert main(["show", str(model)]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "onnx: the form that answers (--runner torch" in shown and "answers need PyTorch" not in shown
+    assert "these weights need PyTorch" in shown and "decoder int8, head int8" in shown
+    assert "Every tensor is there" in shown and "Every file is there" in shown
+    assert main(["show", str(model), "--json"]) == 0
+    package = json.loads(capsys.readouterr().out)["package"]
+    assert package["path"] == str(inside) and package["precision"]["decoder"] == "int8"
+    head = inside / "head.onnx.data"
+    head.write_bytes(head.read_bytes()[:-1])
+    assert main(["show", str(model)]) == 5
+    assert "problem: head.onnx.data has" in capsys.readouterr().out
+    (inside / DESCRIPTION_NAME).write_text("{")
+    assert main(["show", str(model), "--json"]) == 5
+    (problem,) = json.loads(capsys.readouterr().out)["package"]["problems"]
+    assert DESCRIPTION_NAME in problem and main(["show", str(inside)]) == 5
 
 
 def test_modalities_are_spelt_as_everywhere() -> None:

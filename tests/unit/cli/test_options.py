@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from phi4.cli.main import build_parser, main
 from phi4.configs import DTYPES, ROPE_POLICIES
 from phi4.errors import InvalidRequest
 from phi4.model.attention import ATTENTION_NAMES
+from phi4.onnx.threads import MAX_THREADS, VARIABLE, thread_count
 from phi4.processing.detail import DETAILS
 from phi4.registry import RUNNERS
 from phi4.types import AudioPart, ImagePart, SamplingParams, TextPart
@@ -129,6 +131,33 @@ def test_provider_reaches_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     for line, provider in ((["ask", "x", "--provider", "openvino"], "openvino"), (["chat"], None)):
         options.load_model(build_parser().parse_args(line))
         assert given["provider"] == provider
+
+
+def test_threads_reach_every_backend_and_wrong_numbers_are_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (options.MAX_THREADS, options.THREADS_VARIABLE) == (MAX_THREADS, VARIABLE)
+    for variable in (VARIABLE, "OMP_NUM_THREADS"):
+        monkeypatch.setenv(variable, "7")
+    assert main(["ask", "x", "-m", "no/such/model/here"]) == 6 and thread_count() == 7
+    for verb in (["ask", "x"], ["chat"], ["doctor"], ["bench"], ["eval"], ["transcribe", "x.wav"], ["demo"]):
+        assert build_parser().parse_args([*verb, "--threads", "3"]).threads == 3
+    assert main(["ask", "x", "-m", "no/such/model/here", "--threads", "3"]) == 6
+    assert thread_count() == 3 and os.environ["OMP_NUM_THREADS"] == "3"
+    for wrong in ("0", "-1", "1025", "two"):
+        with pytest.raises(SystemExit):
+            main(["ask", "x", f"--threads={wrong}"])
+        assert "give a whole number from 1 to 1024" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["doctor", "bench"])
+@pytest.mark.parametrize("option", [["--rope-policy", "pin"], ["--no-speculation"]])
+def test_options_a_verb_has_no_use_for_are_refused(
+    verb: str, option: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([verb, *option])
+    assert ended.value.code == 2 and f"unrecognized arguments: {option[0]}" in capsys.readouterr().err
 
 
 def test_absent_provider_is_refused_before_a_model_is_looked_for(capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,9 +60,13 @@ def test_whole_model_is_fine_in_either_form(whole: Path, runner: str | None) -> 
     assert both == (runner != "torch"), "a package inside a checkpoint is compared together with it"
 
 
-@pytest.mark.parametrize("options", [{"device": "cpu"}, {"dtype": "float32"}, {"attention": "sdpa"}])
+@pytest.mark.parametrize("options", [{"device": "cuda"}, {"dtype": "float32"}, {"attention": "sdpa"}])
 def test_options_of_pytorch_choose_its_form_as_loading_does(whole: Path, options: dict[str, str]) -> None:
     assert "for the torch runner" in examined(whole, **options)["model"].finding
+
+
+def test_processor_is_a_choice_either_form_has(whole: Path) -> None:
+    assert "for the onnx runner" in examined(whole, device="cpu")["model"].finding
 
 
 def test_model_that_is_nowhere_leaves_the_rest_out(tmp_path: Path) -> None:
@@ -79,16 +83,33 @@ def test_form_a_model_does_not_have_is_an_error(tmp_path: Path) -> None:
     assert "no ONNX package" in examined(tmp_path, runner="onnx")["model"].finding
 
 
-@pytest.mark.parametrize("file", ["onnx/head.onnx.data", "model.safetensors"])
-def test_flipped_byte_is_found_by_the_checksums_alone_and_not_looked_for_when_quick(
-    model: Path, file: str
-) -> None:
-    flip_last_byte(model / file)
+def test_flipped_byte_of_a_checkpoint_is_found_by_the_checksums_alone_and_not_when_quick(model: Path) -> None:
+    flip_last_byte(model / "model.safetensors")
     found = examined(model)
     assert not_ok(found) == {"checksums"}
-    assert found["checksums"].files and Path(file).name in found["checksums"].finding
+    assert found["checksums"].files and "model.safetensors" in found["checksums"].finding
     assert not not_ok(quick := examined(model, quick=True))
     assert quick["checksums"].finding == "left out (--quick)"
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_flipped_byte_of_a_package_is_found_when_it_is_opened(model: Path, quick: bool) -> None:
+    flip_last_byte(model / "onnx" / "head.onnx.data")
+    found = examined(model, quick=quick)
+    assert found["weights"].files and "head.onnx.data: its content is not" in found["weights"].finding
+    assert found["weights"].advice == "fetch or export it again"
+    assert ("checksums" in not_ok(found)) != quick
+
+
+def test_flipped_byte_of_large_data_is_left_to_the_checksums(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("phi4.onnx.checking.LARGE_BYTES", 10_000)
+    flip_last_byte(model / "onnx" / "head.onnx.data")
+    found = examined(model)
+    assert not_ok(found) == {"checksums"}
+    assert found["checksums"].files and "head.onnx.data" in found["checksums"].finding
+    assert not not_ok(examined(model, quick=True))
 
 
 def test_folder_without_a_manifest_has_nothing_to_compare(model: Path) -> None:

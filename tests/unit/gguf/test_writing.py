@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import ml_dtypes
@@ -182,9 +183,32 @@ def test_an_interrupt_leaves_the_earlier_file_and_no_part(nano: Checkpoint, tmp_
     path = tmp_path / "nano.gguf"
     path.write_bytes(b"earlier")
     with pytest.raises(KeyboardInterrupt):
-        write(nano, path, progress=stop)
+        write(nano, path, progress=stop, force=True)
     assert path.read_bytes() == b"earlier"
     assert os.listdir(tmp_path) == ["nano.gguf"]
+
+
+def test_an_earlier_file_is_replaced_only_when_that_is_asked_for(nano: Checkpoint, tmp_path: Path) -> None:
+    path = tmp_path / "nano.gguf"
+    path.write_bytes(b"earlier")
+    with pytest.raises(InvalidRequest, match=r"is there already; .* replace it \(--force\)"):
+        write(nano, path)
+    assert path.read_bytes() == b"earlier"
+    assert write(nano, path, force=True).stat().st_size > 1_000_000
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_full_disk_is_found_before_anything_is_written(
+    nano: Checkpoint, tmp_path: Path, dtype: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = writing.room_bytes(nano, nano.path, dtype)
+    size = write(nano, tmp_path / "there.gguf", dtype).stat().st_size
+    assert size <= needed < size + 3_000_000
+    disk = SimpleNamespace(free=needed - 1)
+    monkeypatch.setattr("phi4.checkpoint.room.shutil.disk_usage", lambda path: disk)
+    with pytest.raises(InvalidRequest, match=f"takes up to {needed} bytes, {needed - 1} are free there"):
+        write(nano, tmp_path / "deep" / "nano.gguf", dtype)
+    assert os.listdir(tmp_path) == ["there.gguf"]
 
 
 def test_killed_half_way_leaves_no_file_of_the_final_name(tmp_path: Path, repository: Path) -> None:
@@ -192,6 +216,7 @@ def test_killed_half_way_leaves_no_file_of_the_final_name(tmp_path: Path, reposi
     code = """
 import os, sys
 from pathlib import Path
+from types import SimpleNamespace
 from phi4.checkpoint import open_checkpoint, resolve_model
 from phi4.gguf import write_gguf
 checkpoint = open_checkpoint(resolve_model("nano", ("text",)), ("text",))

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import phi4
-from phi4.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
+from phi4.checkpoint import Checkpoint, open_checkpoint, save_checkpoint, write_manifest
 from phi4.checkpoint.inventory import expected_shapes
 from phi4.engine.runner import Draw, Row, SequenceSpec, StepPlan, TextPiece
 from phi4.errors import ContextOverflow, InvalidArtifact
@@ -131,7 +131,7 @@ def test_context_limits_what_is_served_and_no_factor(checkpoint: Checkpoint, tmp
     assert open_package(free).max_context_tokens == 512
     differing = {name for name, data in contents(folder).items() if contents(free)[name] != data}
     genai = {"genai.onnx", "genai_config.json", "tokenizer_config.json"}  # tables and limits of that length
-    assert differing == {"phi4_onnx.json", "manifest.json", *genai}
+    assert differing == {"phi4_onnx.json", "manifest.json", ".export.json", *genai}
 
 
 @pytest.mark.parametrize(
@@ -154,6 +154,7 @@ def test_context_that_cannot_be_is_refused(
         open_package(folder)
     del raw["context"]  # as in packages written before there was one
     where.write_text(json.dumps(raw))
+    write_manifest(folder)
     assert open_package(folder).max_context_tokens == 512
 
 

@@ -68,6 +68,11 @@ def test_graph_of_the_builder_names_its_own_file_up_to_its_last_byte(tmp_path: P
     assert external_files(model) == {"g.onnx.data": (tmp_path / "g.onnx.data").stat().st_size}
 
 
+def test_digest_of_the_data_may_be_stated() -> None:
+    model = ModelProto(graph=GraphProto(initializer=[with_key("checksum")]))
+    assert external_files(model.SerializeToString()) == {"secret": 12}
+
+
 def test_every_file_is_named_once_with_its_furthest_byte() -> None:
     tensors = [external("a", "0", "4"), external("b"), external("a", "100", "50"), external("a", "7", "1")]
     assert external_files(ModelProto(graph=GraphProto(initializer=tensors)).SerializeToString()) == {
@@ -82,6 +87,12 @@ def twice() -> TensorProto:
     return tensor
 
 
+def with_key(key: str) -> TensorProto:
+    tensor = external()
+    tensor.external_data.add(key=key, value="1")
+    return tensor
+
+
 @pytest.mark.parametrize(
     ("tensor", "words"),
     [
@@ -89,6 +100,8 @@ def twice() -> TensorProto:
         (external(offset="-5"), "no place"),
         (external(length="many"), "no place"),
         (twice(), "twice"),
+        (with_key("basepath"), "known are location, offset, length, checksum"),
+        (with_key("prepacked_0"), "states 'prepacked_0' of its data"),
     ],
 )
 def test_entries_that_make_no_sense_are_refused(tensor: TensorProto, words: str) -> None:

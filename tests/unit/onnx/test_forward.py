@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ import pytest
 from phi4.checkpoint import LoadedAdapter, open_checkpoint
 from phi4.configs import Phi4Config
 from phi4.engine.runner import Draw, Row, SequenceSpec, StepPlan, TextPiece
-from phi4.errors import InvalidRequest
-from phi4.onnx import OnnxPackage, open_package
+from phi4.errors import InvalidRequest, OutOfMemory
+from phi4.onnx import OnnxPackage, open_package, session
 from phi4.onnx.build.linear import Precision
 from phi4.onnx.forward import MIN_PREFILL_TOKENS
+from phi4.onnx.memory import USABLE_SHARE
 from phi4.onnx.opening import check_options, open_ort_runner
 from phi4.onnx.runner import OrtRunner
 from phi4.onnx.session import SessionChoice
@@ -105,7 +107,44 @@ def test_long_rows_take_the_form_for_prompts_and_short_ones_do_not(
     for adapters in ((), ("speech",)):
         difference = np.abs(logprobs(two, adapters) - logprobs(one, adapters))
         assert 1e-4 < difference.max() < 1.0
-    assert two_forms.graphs[-1] == "prefill"
+    assert two_forms.graphs[:3] == ("decoder", "prefill", "head")
+
+
+def test_decoder_reads_prompts_where_there_is_no_room_for_their_form_and_that_is_said_once(
+    two_forms: OnnxPackage,
+    tiny_package: OnnxPackage,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    one = OrtRunner(tiny_package, ONE)
+    needed = two_forms.loaded_bytes("prefill")
+    assert needed == two_forms.graph("prefill").with_suffix(".onnx.data").stat().st_size
+    reserved = 100 * one.info.bytes_per_token  # what the sequence is still going to write
+    enough = reserved + math.ceil(needed / USABLE_SHARE)
+    monkeypatch.setattr("phi4.onnx.runner.free_bytes", lambda: enough - 2)
+    two = OrtRunner(two_forms, ONE)
+    with caplog.at_level("WARNING", "phi4"):
+        for _ in range(2):
+            np.testing.assert_array_equal(logprobs(two), logprobs(one))
+    (said,) = caplog.messages
+    assert said.startswith("prompts are read by the decoder") and "MB are free" in said
+    monkeypatch.setattr("phi4.onnx.runner.free_bytes", lambda: enough)
+    assert np.abs(logprobs(OrtRunner(two_forms, ONE)) - logprobs(one)).max() > 1e-4
+
+
+def test_form_for_prompts_that_runs_out_of_memory_as_it_opens_is_left_alone(
+    two_forms: OnnxPackage, tiny_package: OnnxPackage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = session.open_session
+
+    def full(path: Path, choice: SessionChoice) -> Any:
+        if path.stem == "prefill":
+            raise OutOfMemory(f"{path}: ran out of memory")
+        return real(path, choice)
+
+    monkeypatch.setattr("phi4.onnx.binding.open_session", full)
+    two = OrtRunner(two_forms, ONE)
+    np.testing.assert_array_equal(logprobs(two), logprobs(OrtRunner(tiny_package, ONE)))
 
 
 def test_form_for_prompts_fills_the_memory_the_other_goes_on_with(

@@ -15,7 +15,7 @@ import pytest
 from onnx import ModelProto
 
 import phi4
-from phi4.checkpoint import open_checkpoint, save_checkpoint
+from phi4.checkpoint import open_checkpoint, save_checkpoint, write_manifest
 from phi4.configs import Phi4Config, read_config
 from phi4.configs.rope import Regime
 from phi4.engine.runner import Draw, Row, SequenceSpec, StepPlan, TextPiece
@@ -92,6 +92,7 @@ class Ours:
     """The package's own decoder and head behind the runner; log-probabilities of every id."""
 
     def __init__(self, folder: Path) -> None:
+        write_manifest(folder)  # tokenizer and files for genai may have come after it
         self.runner = OrtRunner(open_package(folder, ("text",)), SessionChoice(CPU, 1))
 
     def start(self, regime: Regime = "short") -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from phi4.checkpoint import write_manifest
 from phi4.configs import Phi4Config
 from phi4.engine.generator import Generator
 from phi4.engine.request import Request
@@ -38,6 +39,7 @@ def folder(config: Phi4Config, tmp_path_factory: pytest.TempPathFactory, write_p
     target: Path = tmp_path_factory.mktemp("generation") / "p"
     write_package(target, config, dict(tiny_tensors(config)))
     write_tiny_tokenizer(target)
+    write_manifest(target)
     return target
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from phi4.engine.runner import SequenceSpec
 from phi4.errors import OutOfMemory
 from phi4.onnx.lanes import MIN_CAPACITY_TOKENS, CachedSequence, Lanes, lane_ranges
+from phi4.onnx.memory import USABLE_SHARE, FreeMemory
 from phi4.testing.tiny import tiny_config
 
 CONFIG = tiny_config().decoder
@@ -98,6 +101,101 @@ def test_the_limit_refuses_and_says_how_much_was_needed() -> None:
         lanes.open(spec(10))
     lanes.close(slots[1])
     lanes.open(spec(10))
+
+
+LANE = 100
+"""Positions each sequence below reserves."""
+
+
+def limited(free_tokens: Callable[[], float]) -> Lanes:
+    """Lanes on a machine with memory for so many positions, the share for caches already taken off."""
+    token = Lanes(CONFIG).bytes_per_token
+    return Lanes(CONFIG, free=asked(lambda: math.ceil(free_tokens() * token / USABLE_SHARE)))
+
+
+def asked(ask: Callable[[], int | None]) -> FreeMemory:
+    """Asked every time: between two questions lie seconds."""
+    return FreeMemory(ask, itertools.count().__next__)
+
+
+def test_sequences_that_together_exceed_the_free_memory_are_refused_before_any_is_touched() -> None:
+    lanes = limited(lambda: 3 * LANE)  # stays so: nothing is written
+    slots = [lanes.open(spec(LANE)) for _ in range(3)]
+    with pytest.raises(OutOfMemory, match=r"no room for .* MB with .* MB of memory free; short"):
+        lanes.open(spec(1))
+    lanes.close(slots[1])
+    lanes.open(spec(LANE))
+    assert lanes.num_open == 3
+
+
+def test_what_counts_is_the_reservation_and_not_the_capacity_it_is_rounded_up_to() -> None:
+    lanes = limited(lambda: 2 * 65)
+    assert {lanes[lanes.open(spec(65))].pool.capacity for _ in range(2)} == {128}
+
+
+def test_memory_others_took_since_is_not_promised_again() -> None:
+    free = 10.0 * LANE
+    lanes = limited(lambda: free)
+    lanes.open(spec(LANE))
+    free = 0.5 * LANE
+    with pytest.raises(OutOfMemory, match="no room"):
+        lanes.open(spec(LANE))
+    lanes.open(spec(LANE // 2))
+
+
+def test_lane_that_was_written_before_needs_no_new_memory() -> None:
+    free = 4.0 * LANE
+    lanes = limited(lambda: free)
+    slots = [lanes.open(spec(LANE)) for _ in range(4)]
+    for slot in slots:
+        lanes[slot].length = LANE
+    free = 0.0
+    lanes.close(slots[2])
+    assert lanes[lanes.open(spec(LANE))].lane == 2
+    lanes[slots[1]].length = LANE - 10  # as after a truncation
+    lanes.close(slots[1])
+    with pytest.raises(OutOfMemory, match="no room"):
+        lanes.open(spec(LANE))
+    lanes.open(spec(LANE - 10))
+
+
+def test_budget_is_measured_anew_once_nothing_is_cached() -> None:
+    free = 1.0 * LANE
+    lanes = limited(lambda: free)
+    slot = lanes.open(spec(LANE))
+    free = 5.0 * LANE
+    with pytest.raises(OutOfMemory):
+        lanes.open(spec(LANE))
+    lanes.close(slot)
+    for _ in range(5):
+        lanes.open(spec(LANE))
+
+
+def test_what_was_full_a_moment_ago_is_asked_anew_and_what_had_room_is_not() -> None:
+    token, answers = Lanes(CONFIG).bytes_per_token, [10 * LANE, 1, 10 * LANE]
+    lanes = Lanes(CONFIG, free=FreeMemory(lambda: answers.pop(0) * token, lambda: 0.0))
+    lanes.close(lanes.open(spec(LANE)))
+    lanes.open(spec(8 * LANE))
+    assert len(answers) == 2, "a moment ago there was room"
+    with pytest.raises(OutOfMemory):
+        lanes.open(spec(2 * LANE))
+    lanes.open(spec(LANE))
+    assert answers == []
+
+
+def test_explicit_limit_is_taken_instead_of_what_is_free_and_an_unknown_system_has_none() -> None:
+    token = Lanes(CONFIG).bytes_per_token
+    Lanes(CONFIG, max_bytes=128 * token, free=asked(lambda: 0)).open(spec(LANE))
+    unknown = Lanes(CONFIG, free=asked(lambda: None))
+    assert [unknown.open(spec(1 << 14)) for _ in range(3)] and unknown.unclaimed_bytes() is None
+
+
+def test_unclaimed_is_what_open_sequences_will_not_write() -> None:
+    token = Lanes(CONFIG).bytes_per_token
+    lanes = Lanes(CONFIG, free=asked(lambda: 1000 * token))
+    for length in (0, 30):
+        lanes[lanes.open(spec(LANE))].length = length
+    assert lanes.unclaimed_bytes() == (1000 - 100 - 70) * token
 
 
 def test_refused_sequences_leave_nothing_behind() -> None:

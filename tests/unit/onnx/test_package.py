@@ -14,13 +14,15 @@ from typing import Any
 import pytest
 from onnx import ModelProto
 
-from phi4.checkpoint import write_manifest
+from phi4.checkpoint import sha256_file, verify_manifest, write_manifest
 from phi4.configs import Phi4Config
 from phi4.errors import InvalidArtifact, InvalidConfig, InvalidRequest
-from phi4.onnx import OnnxPackage, is_package, open_package
+from phi4.onnx import OnnxPackage, checking, is_package, open_package, verified
+from phi4.onnx.build.genai import CONFIG_NAME, GRAPH_NAME, TOKENIZER_CONFIG_NAME
 from phi4.onnx.description import read_description, write_description
 from phi4.onnx.runner import OrtRunner
 from phi4.onnx.session import SessionChoice
+from phi4.testing.tiny import write_tiny_tokenizer
 
 
 @pytest.fixture
@@ -91,6 +93,7 @@ def test_part_the_package_leaves_out_is_gone_from_the_config(folder: Path) -> No
     change_json(
         folder / "phi4_onnx.json", lambda raw: raw.update(parts=["text", "vision"], adapters=["vision"])
     )
+    write_manifest(folder)
     package = open_package(folder)
     assert package.config.modalities == ("text", "vision")
     assert package.adapters == ("vision",)
@@ -113,14 +116,97 @@ def test_file_of_another_size_than_the_manifest_states_is_refused(folder: Path, 
         open_package(folder)
 
 
-def test_flipped_byte_is_found_when_digests_are_asked_for(folder: Path) -> None:
-    assert set(open_package(folder).verify()) >= {"decoder.onnx", "decoder.onnx.data", "config.json"}
-    data = bytearray((folder / "decoder.onnx.data").read_bytes())
+def flip_byte(path: Path) -> None:
+    """Another byte in the middle; size and time of change stay as they are."""
+    data, stat = bytearray(path.read_bytes()), path.stat()
     data[len(data) // 2] ^= 1
-    (folder / "decoder.onnx.data").write_bytes(data)
-    package = open_package(folder)
-    with pytest.raises(InvalidArtifact, match=r"decoder\.onnx\.data has other contents"):
-        package.verify()
+    path.write_bytes(data)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+@pytest.mark.parametrize("name", ["decoder.onnx", "decoder.onnx.data", "vision.onnx.data", "tokenizer.json"])
+def test_flipped_byte_is_refused_with_the_name_of_its_file(folder: Path, name: str) -> None:
+    write_tiny_tokenizer(folder, "original")
+    write_manifest(folder)
+    open_package(folder)
+    flip_byte(folder / name)
+    with pytest.raises(InvalidArtifact, match=rf"{name}: its content is not what .*fetch or export it again"):
+        open_package(folder)
+    with pytest.raises(InvalidArtifact, match=rf"{name} has other contents"):
+        verify_manifest(folder)
+
+
+EDITS: dict[str, dict[str, Any]] = {
+    "config.json": {"max_position_embeddings": 511},
+    "phi4_onnx.json": {"user_slot": False},
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_small_file_that_was_edited_is_refused_though_its_fields_can_be(folder: Path, name: str) -> None:
+    change_json(folder / name, lambda raw: raw.update(EDITS[name]))
+    with pytest.raises(InvalidArtifact, match=rf"{name}: (its content|has \d+ bytes)"):
+        open_package(folder)
+
+
+def test_damage_in_a_part_that_is_not_used_is_no_obstacle(folder: Path) -> None:
+    flip_byte(folder / "speech.onnx.data")
+    assert open_package(folder, ("text", "vision")).parts == ("text", "vision")
+    with pytest.raises(InvalidArtifact, match=r"speech\.onnx\.data: its content"):
+        open_package(folder)
+
+
+def test_tokenizer_nobody_listed_is_refused(folder: Path) -> None:
+    write_tiny_tokenizer(folder, "original")
+    with pytest.raises(InvalidArtifact, match=r"does not list 'tokenizer\.json'"):
+        open_package(folder)
+
+
+def test_large_data_are_compared_once_and_again_when_they_change(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PHI4_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(checking, "LARGE_BYTES", 10_000)
+    read: list[str] = []
+
+    def reading(path: Path) -> str:
+        read.append(path.name)
+        return sha256_file(path)
+
+    monkeypatch.setattr(verified, "sha256_file", reading)
+    large = {path.name for path in folder.iterdir() if path.stat().st_size > 10_000}
+    assert {"decoder.onnx.data", "head.onnx.data"} < large
+    open_package(folder, compare_large=False)
+    assert read == []
+    open_package(folder)
+    assert set(read) == large and len(read) == len(large)
+    open_package(folder)
+    assert len(read) == len(large), "nothing changed, so nothing is read again"
+    flip_byte(folder / "head.onnx.data")
+    os.utime(folder / "head.onnx.data")
+    for _ in range(2):  # what was found to differ is not remembered as right
+        with pytest.raises(InvalidArtifact, match=r"head\.onnx\.data: its content"):
+            open_package(folder)
+    assert read[len(large) :] == ["head.onnx.data"] * 2
+
+
+@pytest.mark.parametrize("location", ["../secret", "/etc/passwd", "tokenizer.json", "vision.onnx.data"])
+def test_graph_for_other_programs_leads_them_to_no_other_file(folder: Path, location: str) -> None:
+    shutil.copyfile(folder / "decoder.onnx", folder / "genai.onnx")
+    open_package(folder)  # weights of the decoder are what it may read
+    change_graph(folder, "genai", relocate(location))
+    with pytest.raises(InvalidArtifact, match=r"genai\.onnx: takes weights from"):
+        open_package(folder, ("text",))
+
+
+def test_settings_of_other_programs_may_be_edited(folder: Path) -> None:
+    for name in checking.GENAI_SETTINGS:
+        (folder / name).write_text("{}")
+    write_manifest(folder)
+    for name in checking.GENAI_SETTINGS:
+        (folder / name).write_text('{"threads": 8}')
+    open_package(folder)
+    assert (checking.GENAI_NAME, *checking.GENAI_SETTINGS) == (GRAPH_NAME, CONFIG_NAME, TOKENIZER_CONFIG_NAME)
 
 
 def test_data_file_that_ends_before_the_weights_do_is_refused(folder: Path) -> None:
@@ -180,6 +266,8 @@ WRONG_FIELDS: dict[str, tuple[Any, str]] = {
     "user_slot": (1, "user_slot is 1, must be true or false"),
     "prefill": (None, "prefill is None"),
     "rotary_half": (24, "rotary_half is 24, must be 16, as config.json implies"),
+    "block_size": (48, "block_size is 48, must be a power of two"),
+    "template": ("none", "template is .none., must be null or a SHA-256"),
     "embedding": ("head.onnx.data", "embedding is 'head.onnx.data', must be an object"),
 }
 
@@ -199,7 +287,6 @@ WRONG_EMBEDDINGS: dict[str, tuple[Any, str]] = {
     "bits": (3, r"embedding\.bits is 3, must be 4 or 8"),
     "block_size": (48, r"embedding\.block_size is 48, must be a power of two"),
     "scales_offset": (2, r"embedding\.scales_offset is 2"),
-    "zero_points_offset": (64, "blocks are symmetric"),
 }
 
 
@@ -209,12 +296,14 @@ def test_wrong_place_of_the_embedding_is_refused(folder: Path, field: str) -> No
     change_json(
         folder / "phi4_onnx.json", lambda raw: raw["embedding"].update({"kind": "nbits"}, **{field: value})
     )
+    write_manifest(folder)
     with pytest.raises(InvalidArtifact, match=words):
         open_package(folder)
 
 
 def test_embedding_that_reaches_beyond_its_file_is_refused(folder: Path) -> None:
     change_json(folder / "phi4_onnx.json", lambda raw: raw["embedding"].update(offset=4096))
+    write_manifest(folder)
     with pytest.raises(InvalidArtifact, match=r"head\.onnx\.data: \d+ bytes, but it is read up to byte"):
         open_package(folder)
 
@@ -236,6 +325,7 @@ def test_config_of_another_model_is_refused(folder: Path, change: dict[str, int]
         ones = [1.0] * 24
         scaling = {"type": "longrope", "short_factor": ones, "long_factor": ones}
         change_json(folder / "config.json", lambda raw: raw.update(rope_scaling=scaling))
+    write_manifest(folder)
     with pytest.raises(InvalidArtifact, match=words):
         OrtRunner(open_package(folder), SessionChoice(threads=1))
 

@@ -16,7 +16,7 @@ from phi4.checkpoint import open_checkpoint, write_manifest
 from phi4.cli.main import main
 from phi4.configs import Phi4Config
 from phi4.errors import InvalidArtifact, InvalidConfig
-from phi4.onnx import open_package
+from phi4.onnx import checking, open_package
 from phi4.onnx.build.export import export_package
 from phi4.onnx.build.options import ExportOptions
 from phi4.onnx.report import describe_package
@@ -98,6 +98,7 @@ def test_report_as_json_is_plain_and_whole(whole: Path) -> None:
     assert set(raw["memory_bytes"]) == {"text", "text+vision", "text+speech", "text+vision+speech"}
 
 
+STRANGER = {"bytes": 1, "sha256": "0" * 64}
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "graph gone": (lambda p: (p / "vision.onnx").unlink(), "vision.onnx is missing"),
     "weights gone": (lambda p: (p / "head.onnx.data").unlink(), "head.onnx.data is missing"),
@@ -107,7 +108,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         "speech.onnx.data has ",
     ),
     "stranger listed": (
-        lambda p: change_json(p / "manifest.json", lambda raw: raw["files"].update({"../x": {"bytes": 1}})),
+        lambda p: change_json(p / "manifest.json", lambda raw: raw["files"].update({"../x": STRANGER})),
         "names the file '../x'",
     ),
     "file not listed": (
@@ -162,13 +163,28 @@ def test_config_of_another_model_is_refused(folder: Path) -> None:
         describe_package(folder)
 
 
-def test_flipped_byte_is_left_to_the_comparison_of_digests(folder: Path) -> None:
-    data = bytearray((folder / "decoder.onnx.data").read_bytes())
+def flip_first_byte(path: Path) -> None:
+    data = bytearray(path.read_bytes())
     data[0] ^= 1
-    (folder / "decoder.onnx.data").write_bytes(data)
+    path.write_bytes(data)
+
+
+def test_flipped_byte_is_told_and_in_large_data_left_to_the_comparison_of_digests(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flip_first_byte(folder / "decoder.onnx.data")
+    (problem,) = describe_package(folder).problems
+    assert "decoder.onnx.data: its content is not what the manifest states" in problem
+    monkeypatch.setattr(checking, "LARGE_BYTES", 10_000)
     assert describe_package(folder).problems == ()
     with pytest.raises(InvalidArtifact, match="other contents"):
-        open_package(folder).verify()
+        open_package(folder, compare_large=False).verify()
+
+
+def test_settings_of_other_programs_may_be_edited_or_gone(folder: Path) -> None:
+    (folder / "genai_config.json").write_text("{}")
+    (folder / "tokenizer_config.json").unlink()
+    assert describe_package(folder).problems == ()
 
 
 def test_report_loads_neither_the_runtime_nor_the_builders(whole: Path) -> None:

@@ -46,9 +46,9 @@ def build_decoder(
     Inputs: `hidden` `[B, T, D]`; `positions` `[B, T]` int64, rows of the rotary tables; `lengths` `[B]`
     int32, positions a row holds after the pass, less one; `total` `[]` int32, the most positions of any
     row; `cos`, `sin` `[P, half]`; `rows` `[R]` int64, wanted positions as row * T + t; `adapter.<name>`
-    `[]` bool; with a slot `user` `[]` bool and `user.<layer>.A` `[K, r]`, `user.<layer>.B` `[r, N]`;
-    `past_key.<i>`, `past_value.<i>` `[B, K, S, H]`. Outputs: `picked` `[R, D]` after the last norm,
-    `present_key.<i>`, `present_value.<i>`.
+    `[]` bool; with a slot `user` `[]` bool and, for each matrix, `user.layers.<i>.<target>.A` `[K, r]` and
+    `.B` `[r, N]`; `past_key.<i>`, `past_value.<i>` `[B, K, S, H]`. Outputs: `picked` `[R, D]` after the last
+    norm, `present_key.<i>`, `present_value.<i>`.
 
     Args:
         config: The model; every adapter in it goes into the graph.

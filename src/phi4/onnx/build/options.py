@@ -53,6 +53,8 @@ class ExportOptions:
         layers: Precision of single linear layers of the decoder, where it differs from the decoder's:
             patterns such as "decoder.layers.*.mlp.down_proj"; the first that fits counts.
         cache: How keys and values are kept while the model answers: "fp16" halves what a token takes.
+        sensitive: Measure what each linear layer of the decoder loses with 4 bits, on rows, and give the
+            worst ones 8, until its matrices take so many percent more; None = no.
     """
 
     precision: PrecisionName = "int4"
@@ -66,6 +68,7 @@ class ExportOptions:
     method: Method = "rtn"
     layers: Mapping[str, PrecisionName] = field(default_factory=dict)
     cache: CacheKind = "fp32"
+    sensitive: float | None = None
 
     def of(self, part: Part) -> Precision:
         """Precision of a part."""
@@ -154,9 +157,18 @@ def _check_layers(config: Phi4Config, options: ExportOptions) -> None:
 def _check_method(options: ExportOptions, parts: Sequence[Part]) -> None:
     if options.method not in METHODS:
         raise InvalidRequest(f"method {options.method!r}: choose one of {', '.join(METHODS)}")
+    if options.sensitive is not None:
+        _check_sensitive(options, options.sensitive)
     kinds = [options.of(part).kind for part in parts] + list(options.layers.values())
     if options.method != "rtn" and "int4" not in kinds:
         raise InvalidRequest(
             f"method {options.method!r}: chooses 4-bit weights, and this package has none; choose precision "
             "int4, or leave method and calibration out"
         )
+
+
+def _check_sensitive(options: ExportOptions, percent: float) -> None:
+    if options.of("decoder").kind != "int4":
+        raise InvalidRequest("8 bits for sensitive layers: the others must have 4; choose precision int4")
+    if not 0 < percent <= 100:
+        raise InvalidRequest(f"{percent} percent more bytes for sensitive layers: must be above 0, up to 100")

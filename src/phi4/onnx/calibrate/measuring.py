@@ -1,8 +1,7 @@
 """From a checkpoint and prompts to what its layers lose with 4 bits, and to a choice of layers for 8.
 
     losses = measure_layers(checkpoint, ExportOptions(), inputs)
-    layers = mixed_layers(checkpoint, ExportOptions(), inputs, percent=10)
-    export_package(checkpoint, folder, replace(options, layers=layers))
+    export_package(checkpoint, folder, ExportOptions(sensitive=10), rows=inputs)    # measures and chooses
 
 For what an export with these options makes of the decoder: its parts, its merged adapter, its block size.
 Layers are measured with searched scales, since calibrating each would take longer than it tells more.
@@ -10,24 +9,26 @@ Layers are measured with searched scales, since calibrating each would take long
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from phi4.checkpoint import Checkpoint
-from phi4.errors import InvalidRequest
+from phi4.configs import DECODER_TARGETS, Phi4Config
 from phi4.onnx.build.linear import Precision
 from phi4.onnx.build.options import ExportOptions, PrecisionName, exported_config
 from phi4.onnx.calibrate.divergence import Fidelity
 from phi4.onnx.calibrate.mixed import decoder_bytes, eight_bits
 from phi4.onnx.calibrate.quantiser import make_quantiser
 from phi4.onnx.calibrate.rows import make_rows
-from phi4.onnx.calibrate.sensitivity import sensitivity
+from phi4.onnx.calibrate.sensitivity import num_passes, sensitivity
 from phi4.onnx.calibrate.walk import DecoderWeights
 from phi4.onnx.session import choose_session
 from phi4.types import ModelInputs
 
 MEASURED_TOKENS = 512
 """Positions the choice of `mixed_layers` is made on: enough to tell a bad layer from a good one."""
+LAYERS_AT_ONCE = 8
+"""Decoder layers measured in one walk of `measure_in_turns`: 201 MB of states in the released models, and
+four walks in all where one layer at a time would take thirty-two."""
 
 
 def measure_layers(
@@ -50,35 +51,62 @@ def measure_layers(
     config, choice = exported_config(checkpoint.config, options), choose_session()
     rows = make_rows(checkpoint, config, inputs, choice)
     weights = DecoderWeights(checkpoint, config, options.merge_adapter)
-    precision = Precision("int4", options.block_size, make_quantiser("search"))
-    return sensitivity(weights, rows, precision, choice, layers)
+    return sensitivity(weights, rows, _searched(options), choice, layers)
 
 
-def mixed_layers(
+def measure_in_turns(
     checkpoint: Checkpoint,
     options: ExportOptions,
     inputs: Sequence[ModelInputs],
-    percent: float,
-) -> dict[str, PrecisionName]:
-    """Measure all layers and give the most sensitive ones 8 bits; for `ExportOptions.layers`.
+    known: Collection[str] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[dict[str, float]]:
+    """The same for all decoder layers, `LAYERS_AT_ONCE` at a time, on the first of the prompts.
 
     Args:
         checkpoint: The model.
-        options: As it will be exported, but for `layers`.
+        options: Parts, merged adapter and block size.
         inputs: Prompts; the first ones are used, up to about `MEASURED_TOKENS` positions.
-        percent: How much larger the decoder's matrices may become than with 4 bits alone.
+        known: Names of linear layers that were measured before.
+        progress: Told (passes of the rows through a layer done with, passes in all).
 
-    Raises:
-        InvalidRequest: A decoder that has not 4 bits, or a share that is not above 0.
+    Yields:
+        Linear layers with their losses in nats, as soon as they are measured.
     """
-    if options.of("decoder").kind != "int4":
-        raise InvalidRequest("8 bits for sensitive layers: the others must have 4; choose precision int4")
-    if not 0 < percent <= 100:
-        raise InvalidRequest(f"{percent} percent more bytes for sensitive layers: must be above 0, up to 100")
-    config = exported_config(checkpoint.config, replace(options, layers={}))
-    more = int(decoder_bytes(config, options.block_size) * percent / 100)
-    found = measure_layers(checkpoint, options, first_rows(inputs, MEASURED_TOKENS))
-    losses = {name: fidelity.nats for name, fidelity in found.items()}
+    config, choice = exported_config(checkpoint.config, options), choose_session()
+    count = config.decoder.num_hidden_layers
+    turns = [range(first, min(first + LAYERS_AT_ONCE, count)) for first in range(0, count, LAYERS_AT_ONCE)]
+    left = [turn for turn in turns if f"decoder.layers.{turn[0]}.{DECODER_TARGETS[0]}" not in known]
+    if not left:
+        return
+    total = sum(num_passes(count, turn) for turn in turns)
+    done = total - sum(num_passes(count, turn) for turn in left)
+
+    def passed(passes: int) -> None:
+        nonlocal done
+        done += passes
+        if progress is not None:
+            progress(done, total)
+
+    rows = make_rows(checkpoint, config, first_rows(inputs, MEASURED_TOKENS), choice)
+    weights = DecoderWeights(checkpoint, config, options.merge_adapter)
+    for turn in left:
+        found = sensitivity(weights, rows, _searched(options), choice, turn, passed)
+        yield {name: fidelity.nats for name, fidelity in found.items()}
+
+
+def mixed_layers(
+    config: Phi4Config, options: ExportOptions, losses: Mapping[str, float]
+) -> dict[str, PrecisionName]:
+    """The layers that get 8 bits; for `ExportOptions.layers`.
+
+    Args:
+        config: The model.
+        options: Block size, and how much larger the decoder may become (`sensitive`).
+        losses: Of all linear layers, by name.
+    """
+    assert options.sensitive is not None, "asked for, or there is nothing to choose"
+    more = int(decoder_bytes(config, options.block_size) * options.sensitive / 100)
     return dict.fromkeys(eight_bits(losses, config, options.block_size, more), "int8")
 
 
@@ -90,3 +118,7 @@ def first_rows(inputs: Sequence[ModelInputs], tokens: int) -> Sequence[ModelInpu
         if total >= tokens:
             return inputs[:count]
     return inputs
+
+
+def _searched(options: ExportOptions) -> Precision:
+    return Precision("int4", options.block_size, make_quantiser("search"))

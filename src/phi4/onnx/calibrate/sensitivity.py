@@ -9,7 +9,7 @@ ones through weights that are loaded anyway. Weights alone are quantised here, a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -23,6 +23,8 @@ from phi4.onnx.session import SessionChoice
 from phi4.shapes import FloatArray
 
 EXACT = ""
+Passed = Callable[[int], None]
+"""Told how often all rows have gone through a layer since it was told last."""
 
 
 def sensitivity(
@@ -31,11 +33,13 @@ def sensitivity(
     precision: Precision,
     choice: SessionChoice,
     layers: range | None = None,
+    passed: Passed | None = None,
 ) -> dict[str, Fidelity]:
     """Measure each linear layer of some decoder layers.
 
     States of every measured layer are kept, 4 * layers * positions * D * 4 bytes (805 MB for all 32 layers of
-    the released model and 512 positions), so measure large models a few layers at a time.
+    the released model and 512 positions), so measure large models a few layers at a time
+    (`phi4.onnx.calibrate.measuring.measure_in_turns`).
 
     Args:
         weights: The decoder.
@@ -43,6 +47,7 @@ def sensitivity(
         precision: int4 or int8, with the block size and method whose loss is measured.
         choice: Provider and threads.
         layers: Decoder layers to measure; None = all.
+        passed: Hears of the progress, `num_passes` in all.
 
     Returns:
         By name of the linear layer, "decoder.layers.0.mlp.down_proj", in forward order.
@@ -51,10 +56,18 @@ def sensitivity(
     layers = range(count) if layers is None else layers
     walk = _ManyWalks(weights, rows, choice)
     for layer in range(count):
-        walk.advance(layer, precision if layer in layers else None)
+        forms = walk.advance(layer, precision if layer in layers else None)
+        if passed is not None:
+            passed(forms)
     states = {name: walk.judged(name) for name in walk.hidden}
     expected = states.pop(EXACT)
     return {name: d.fidelity for name, d in compare_heads(weights.head(), expected, states).items()}
+
+
+def num_passes(count: int, layers: range) -> int:
+    """How often all rows go through a layer of a model of `count` when these are measured."""
+    begun = [len(DECODER_TARGETS) * (layer in layers) for layer in range(count)]
+    return sum(1 + sum(begun[: layer + 1]) for layer in range(count))
 
 
 class _ManyWalks:
@@ -73,8 +86,12 @@ class _ManyWalks:
         self._graph = LayerGraph(weights.config, choice)
         self._groups = by_adapter(rows)
 
-    def advance(self, layer: int, precision: Precision | None) -> None:
-        """Take all states through a layer; with a precision, each of its matrices begins a new form."""
+    def advance(self, layer: int, precision: Precision | None) -> int:
+        """Take all states through a layer; with a precision, each of its matrices begins a new form.
+
+        Returns:
+            How many forms there are now, the exact one included.
+        """
         before = list(self.hidden[EXACT])
         losses = {} if precision is None else self._losses(layer, precision)
         fresh: dict[str, list[FloatArray]] = {name: list(before) for name in losses}
@@ -87,6 +104,7 @@ class _ManyWalks:
                 # The adapter of a row is added to weights that were quantised without it.
                 self._run(before, fresh[name], members, exact | {target: exact[target] + loss})
         self.hidden |= fresh
+        return len(self.hidden)
 
     def judged(self, name: str) -> FloatArray:
         """`[n, D]` states of the judged positions of all rows, behind the last norm."""

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from phi4.checkpoint import Checkpoint
 from phi4.errors import InvalidRequest
+from phi4.onnx.build.export import export_package
 from phi4.onnx.build.linear import Precision
 from phi4.onnx.build.options import ExportOptions, layer_shapes
 from phi4.onnx.build.quantise import dequantise_blocks, quantise_blocks
+from phi4.onnx.build.unfinished import STATE_NAME
+from phi4.onnx.calibrate import measuring
 from phi4.onnx.calibrate.divergence import compare_heads
-from phi4.onnx.calibrate.measuring import first_rows, measure_layers, mixed_layers
+from phi4.onnx.calibrate.measuring import first_rows, measure_in_turns, measure_layers, mixed_layers
 from phi4.onnx.calibrate.mixed import decoder_bytes, eight_bits
 from phi4.onnx.calibrate.rows import CalibrationRow
 from phi4.onnx.calibrate.sensitivity import sensitivity
 from phi4.onnx.calibrate.walk import DecoderWeights, LayerWeights, final_states
+from phi4.onnx.description import read_description
 from phi4.onnx.session import SessionChoice
 from phi4.types import ModelInputs
 
@@ -86,33 +92,88 @@ def test_eight_bits_lose_far_less_than_four(
         assert fidelity.nats < 0.05 * found[name], name
 
 
-def test_layers_for_eight_bits_are_the_ones_that_lose_most(
-    checkpoint: Checkpoint, texts: list[ModelInputs]
+def test_layers_measured_in_turns_are_kept_and_not_measured_again(
+    found: dict[str, float],
+    checkpoint: Checkpoint,
+    texts: list[ModelInputs],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    options = ExportOptions(block_size=32)
-    layers = mixed_layers(checkpoint, options, texts, 25)
-    assert 0 < len(layers) < len(layer_shapes(checkpoint.config)) and set(layers.values()) == {"int8"}
+    monkeypatch.setattr(measuring, "LAYERS_AT_ONCE", 1)
+    options = ExportOptions(block_size=32, sensitive=25)
+    told: list[tuple[int, int]] = []
+    turns = list(
+        measure_in_turns(checkpoint, options, texts, progress=lambda done, total: told.append((done, total)))
+    )
+    assert [set(turn) for turn in turns] == [
+        {name for name in found if f".{layer}." in name} for layer in range(len(turns))
+    ]
+    total = told[-1][1]
+    assert told[-1] == (total, total) and [done for done, _ in told] == sorted({done for done, _ in told})
+    again: list[tuple[int, int]] = []
+    (second,) = measure_in_turns(
+        checkpoint, options, texts, turns[0], lambda done, total: again.append((done, total))
+    )
+    assert second == turns[1] and again == told[len(told) - len(again) :]
+    assert not list(measure_in_turns(checkpoint, options, texts, {**turns[0], **turns[1]}))
+
+
+def test_layers_for_eight_bits_are_the_ones_that_lose_most(
+    checkpoint: Checkpoint, texts: list[ModelInputs], tmp_path: Path
+) -> None:
+    options = ExportOptions(block_size=32, sensitive=25, modalities=("text",))
     measured = measure_layers(checkpoint, options, first_rows(texts, 512))
     losses = {name: fidelity.nats for name, fidelity in measured.items()}
-    more = decoder_bytes(checkpoint.config, 32) // 4
-    assert tuple(layers) == eight_bits(losses, checkpoint.config, 32, more)
-    assert mixed_layers(checkpoint, options, texts, 25) == layers
-    assert len(mixed_layers(checkpoint, options, texts, 100)) > len(layers)
+    config = checkpoint.config
+    layers = mixed_layers(config, options, losses)
+    assert 0 < len(layers) < len(layer_shapes(config)) and set(layers.values()) == {"int8"}
+    assert tuple(layers) == eight_bits(losses, config, 32, decoder_bytes(config, 32) // 4)
+    assert len(mixed_layers(config, replace(options, sensitive=100), losses)) > len(layers)
+    folder = export_package(checkpoint, tmp_path / "p", options, rows=texts)
+    assert dict(read_description(folder).layers) == layers
+
+
+def test_measured_layers_are_not_measured_again_by_an_export_that_goes_on(
+    checkpoint: Checkpoint, texts: list[ModelInputs], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ExportOptions(block_size=32, sensitive=25, modalities=("text",))
+    whole = export_package(checkpoint, tmp_path / "whole", options, rows=texts)
+    with monkeypatch.context() as patch:
+        patch.setattr(measuring, "LAYERS_AT_ONCE", 1)
+
+        def stop(done: int, total: int) -> None:
+            if done == total:  # in the last turn, before anything of it is known
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            export_package(checkpoint, tmp_path / "p", options, rows=texts, measuring=stop)
+    kept = json.loads((tmp_path / "p" / STATE_NAME).read_text())["losses"]
+    assert {name.split(".")[2] for name in kept} == {"0"}
+    told: list[int] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(measuring, "LAYERS_AT_ONCE", 1)
+        export_package(
+            checkpoint, tmp_path / "p", options, rows=texts, measuring=lambda done, total: told.append(done)
+        )
+    assert len(told) == checkpoint.config.decoder.num_hidden_layers, "one walk, of the second turn"
+    assert read_description(tmp_path / "p").layers == read_description(whole).layers
 
 
 @pytest.mark.parametrize(
-    ("options", "percent", "words"),
+    ("options", "words"),
     [
-        (ExportOptions("int8"), 10.0, "the others must have 4; choose precision int4"),
-        (ExportOptions(), 0.0, "0.0 percent more bytes .* must be above 0"),
-        (ExportOptions(), 101.0, "must be above 0, up to 100"),
+        (ExportOptions("int8", sensitive=10.0), "the others must have 4; choose precision int4"),
+        (ExportOptions(sensitive=0.0), "0.0 percent more bytes .* must be above 0"),
+        (ExportOptions(sensitive=101.0), "must be above 0, up to 100"),
     ],
 )
 def test_shares_and_precisions_that_make_no_sense_are_refused(
-    options: ExportOptions, percent: float, words: str, checkpoint: Checkpoint, texts: list[ModelInputs]
+    options: ExportOptions, words: str, checkpoint: Checkpoint, texts: list[ModelInputs], tmp_path: Path
 ) -> None:
     with pytest.raises(InvalidRequest, match=words):
-        mixed_layers(checkpoint, options, texts, percent)
+        export_package(checkpoint, tmp_path / "p", options, rows=texts)
+    with pytest.raises(InvalidRequest, match="measured on rows; give some"):
+        export_package(checkpoint, tmp_path / "p", ExportOptions(sensitive=10.0))
+    assert not (tmp_path / "p").exists()
 
 
 def test_first_rows_are_as_many_as_are_needed(texts: list[ModelInputs]) -> None:

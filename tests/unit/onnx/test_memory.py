@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from phi4.diagnose.memory import free_bytes
+from phi4.onnx.memory import FreeMemory, free_bytes
 
 MEMINFO = "MemTotal:       4000 kB\nMemFree:         100 kB\nMemAvailable:   2000 kB\n"
 
@@ -71,6 +72,21 @@ def test_group_of_version_1_is_found_at_the_mount_when_its_own_folder_is_not_sho
     assert free_bytes(system(tmp_path, files)) == 450_000
 
 
-def test_this_machine_has_some() -> None:
+@pytest.mark.skipif(not Path("/proc/meminfo").is_file(), reason="this system does not tell")
+def test_this_machine_has_no_more_free_than_it_has_at_all() -> None:
     found = free_bytes()
-    assert found is None or found > 0
+    assert found is not None
+    assert 0 < found < os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_system_is_asked_once_a_second_unless_it_matters() -> None:
+    now, answers = 100.0, [5, 6, 7, None]
+    free = FreeMemory(lambda: answers.pop(0), lambda: now)
+    assert [free.recent(), free.recent()] == [5, 5]
+    now += 0.9
+    assert free.recent() == 5
+    now += 0.2
+    assert [free.recent(), free.recent()] == [6, 6]
+    assert [free.now(), free.recent()] == [7, 7]
+    now += 5
+    assert [free.recent(), free.recent()] == [None, None] and not answers
