@@ -22,8 +22,16 @@ from phi4.errors import InvalidArtifact, ModelNotFound
 from phi4.types import Modality
 
 BUILTIN = ("nano",)
-SMALL_FILES = ("config.json", "preprocessor_config.json", "tokenizer.json", INDEX_NAME)
-"""What is read beside weights and adapters: the sizes, the crop limit, the vocabulary, the list of shards."""
+SMALL_FILES = (
+    "config.json",
+    "preprocessor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.json",
+    "chat_template.jinja",
+    INDEX_NAME,
+)
+"""What is read beside weights and adapters: sizes, crop limit, vocabulary, chat template, list of shards."""
 _HUB_ID = re.compile(
     r"(?P<repo>[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(?:@(?P<revision>[\w./-]{1,200}))?"
 )
