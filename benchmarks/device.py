@@ -33,7 +33,7 @@ from harness.scale import SCALES, Scale
 from harness.workbench import Workbench, needed_for
 
 from phi4.errors import Phi4Error
-from phi4.onnx.threads import thread_count
+from phi4.onnx.machine.threads import thread_count
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results" / "device"

@@ -41,8 +41,8 @@ from phi4.configs.rope import regime_for
 from phi4.engine.request import text_piece
 from phi4.engine.runner import Draw, ModelRunner, Nothing, Row, SequenceSpec, Slot, StepPlan
 from phi4.errors import Phi4Error
-from phi4.onnx.description import read_description
-from phi4.onnx.threads import thread_count
+from phi4.onnx.machine.threads import thread_count
+from phi4.onnx.package.description import read_description
 
 INSTALL = (
     "onnxruntime-genai is not installed; install it beside phi4: "

@@ -34,7 +34,7 @@ from phi4.evals.intervals import score
 from phi4.evals.run import judge
 from phi4.evals.scorers import Outcome
 from phi4.evals.tasks import Task, choose, within
-from phi4.onnx.threads import thread_count
+from phi4.onnx.machine.threads import thread_count
 from phi4.types import SamplingParams
 
 
@@ -113,7 +113,7 @@ def recording_gaps() -> Iterator[list[float]]:
         gaps.append(float(best - second))
         return draw(logits, sampling, position, allowed)
 
-    with mock.patch("phi4.onnx.results.draw", recorded):
+    with mock.patch("phi4.onnx.serving.results.draw", recorded):
         yield gaps
 
 

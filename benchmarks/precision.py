@@ -34,7 +34,7 @@ from phi4.evals.intervals import Estimate, difference, score
 from phi4.evals.run import judge
 from phi4.evals.scorers import Outcome
 from phi4.evals.tasks import Task, choose, within
-from phi4.onnx.threads import thread_count
+from phi4.onnx.machine.threads import thread_count
 from phi4.types import Completion, SamplingParams
 
 FORMS: dict[str, tuple[str, ...]] = {

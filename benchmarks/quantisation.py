@@ -45,8 +45,8 @@ from phi4.onnx.calibrate.mixed import decoder_bytes, eight_bits
 from phi4.onnx.calibrate.rows import digest, make_rows
 from phi4.onnx.calibrate.texts import read_texts
 from phi4.onnx.calibrate.walk import DecoderWeights
-from phi4.onnx.session import choose_session
-from phi4.onnx.threads import thread_count
+from phi4.onnx.machine.threads import thread_count
+from phi4.onnx.serving.session import choose_session
 from phi4.processing.processor import Processor
 from phi4.processing.tokenizer import Phi4Tokenizer
 from phi4.types import ModelInputs

@@ -20,7 +20,7 @@ from phi4.engine.generator import Generator
 from phi4.engine.request import Request, text_piece
 from phi4.engine.runner import Draw, Row, Slot, StepPlan
 from phi4.engine.sampler import draw
-from phi4.onnx.threads import thread_count
+from phi4.onnx.machine.threads import thread_count
 from phi4.types import AudioArrays, ImageArrays, MediaSpan, Modality, ModelInputs, SamplingParams
 
 
@@ -134,7 +134,7 @@ def _drawing(script: Sequence[int], prompt_tokens: int) -> Iterator[None]:
         draw(logits, sampling, position, allowed)
         return script[min(position - prompt_tokens, len(script) - 1)]
 
-    with mock.patch("phi4.onnx.results.draw", scripted):
+    with mock.patch("phi4.onnx.serving.results.draw", scripted):
         yield
 
 

@@ -20,11 +20,11 @@ from phi4.configs import Phi4Config, tiny_multimodal
 from phi4.configs.presets import NANO
 from phi4.configs.routing import AudioProjector
 from phi4.model import Phi4Model, audio_batch, build_model, image_batch
-from phi4.onnx.build.linear import Precision
-from phi4.onnx.build.quantise import dequantise_blocks, quantise_blocks, quantise_channels
-from phi4.onnx.build.speech import build_speech, build_subsampling
-from phi4.onnx.build.vision import build_vision
-from phi4.onnx.encoders import Encoders
+from phi4.onnx.build.network.linear import Precision
+from phi4.onnx.build.network.speech import build_speech, build_subsampling
+from phi4.onnx.build.network.vision import build_vision
+from phi4.onnx.package.quantise import dequantise_blocks, quantise_blocks, quantise_channels
+from phi4.onnx.serving.encoders import Encoders
 from phi4.processing.tiles import tile_image
 from phi4.shapes import FloatArray
 from phi4.testing.tiny import tiny_tensors

@@ -19,9 +19,9 @@ from phi4.engine.runner import Draw, MediaPiece, Piece, Row, Score, SequenceSpec
 from phi4.model import Phi4Model, build_model, load_adapter, make_batch
 from phi4.onnx import open_package
 from phi4.onnx.building import ExportOptions, export_package
-from phi4.onnx.forward import Work
-from phi4.onnx.runner import OrtRunner
-from phi4.onnx.session import SessionChoice
+from phi4.onnx.serving.forward import Work
+from phi4.onnx.serving.runner import OrtRunner
+from phi4.onnx.serving.session import SessionChoice
 from phi4.testing.tiny import write_tiny_tokenizer
 from phi4.types import ModelInputs
 

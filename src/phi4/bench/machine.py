@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from phi4.api import Phi4
-from phi4.onnx.threads import scheduled_cpus
+from phi4.onnx.machine.threads import scheduled_cpus
 from phi4.version import __version__
 
 _CPUINFO = Path("/proc/cpuinfo")

@@ -1,7 +1,7 @@
 """How fast ONNX Runtime multiplies at each precision: graphs of one linear layer, built for the purpose.
 
-The layer is the one an export writes (`phi4.onnx.build.linear`), the session the one the runner opens. Needs
-onnx-ir (extra `export`); without it `open_products` says so.
+The layer is the one an export writes (`phi4.onnx.build.network.linear`), the session the one the runner
+opens. Needs onnx-ir (extra `export`); without it `open_products` says so.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from phi4.bench.limits import SIDE
-from phi4.onnx.session import choose_session, open_session
+from phi4.onnx.serving.session import choose_session, open_session
 
 ROWS = 512
 """Rows of activations, as many as a chunk of a prompt has in `OrtRunner`."""
@@ -39,7 +39,7 @@ def open_products(threads: int) -> Iterator[dict[str, Callable[[], float]]]:
         MissingExtra: onnx-ir is not installed.
     """
     import phi4.onnx.building  # noqa: F401  # says which extra is missing
-    from phi4.onnx.build.linear import Kind
+    from phi4.onnx.build.network.linear import Kind
 
     kinds: tuple[Kind, ...] = ("fp32", "int8", "int4", "rows8")
     # Windows keeps a file that is still mapped; it goes with the temporary folder of the system then.
@@ -48,8 +48,8 @@ def open_products(threads: int) -> Iterator[dict[str, Callable[[], float]]]:
 
 
 def _write(path: Path, kind: str) -> Path:
-    from phi4.onnx.build.graph import GraphWriter, save_graph
-    from phi4.onnx.build.linear import Precision, linear
+    from phi4.onnx.build.network.graph import GraphWriter, save_graph
+    from phi4.onnx.build.network.linear import Precision, linear
     from phi4.onnx.build.weights import WeightSink
 
     weight = np.random.default_rng(0).standard_normal((SIDE, SIDE), np.float32)

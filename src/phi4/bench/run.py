@@ -20,7 +20,7 @@ from phi4.bench.starting import Start, start_subject
 from phi4.bench.tasks import FIRST_PROMPT, Task, left_out, longest_prompt, tasks_for
 from phi4.bench.traffic import step_bytes
 from phi4.errors import MissingExtra, OutOfMemory
-from phi4.onnx.threads import thread_count
+from phi4.onnx.machine.threads import thread_count
 from phi4.registry import check_runner, find_form, with_provider
 from phi4.types import Modality
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from phi4.checkpoint import expected_shapes
 from phi4.configs import Phi4Config
 from phi4.engine.runner import RunnerInfo
-from phi4.onnx.description import layer_of, layer_precision, read_description
 from phi4.onnx.package import is_package
+from phi4.onnx.package.description import layer_of, layer_precision, read_description
 
 _TABLE, _HEAD = "decoder.embed_tokens.weight", "decoder.lm_head.weight"
 _BITS = {"float32": 32, "bfloat16": 16, "float16": 16, "fp32": 32, "fp16": 32, "rows8": 8}

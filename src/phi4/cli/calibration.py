@@ -102,6 +102,6 @@ def rows(source: str | None, options: ExportOptions, checkpoint: Checkpoint) -> 
 
 def found_layers(folder: Path, named: Sequence[tuple[str, str]]) -> list[str]:
     """Layers of a package that have 8 bits because they were measured, not because they were named."""
-    from phi4.onnx.description import read_description
+    from phi4.onnx.package.description import read_description
 
     return [layer for layer in read_description(folder).layers if layer not in dict(named)]

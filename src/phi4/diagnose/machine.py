@@ -14,8 +14,8 @@ from phi4.checkpoint.inspect import EXAMPLE_TOKENS, describe
 from phi4.diagnose.case import Case, need
 from phi4.diagnose.finding import Finding
 from phi4.onnx import OnnxPackage
-from phi4.onnx.memory import free_bytes
-from phi4.onnx.threads import MAX_THREADS, VARIABLE, available_cpus, scheduled_cpus, thread_count
+from phi4.onnx.machine.memory import free_bytes
+from phi4.onnx.machine.threads import MAX_THREADS, VARIABLE, available_cpus, scheduled_cpus, thread_count
 from phi4.registry import RUNNERS, check_runner
 from phi4.types import Modality
 from phi4.version import __version__

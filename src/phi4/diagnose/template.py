@@ -17,7 +17,7 @@ from pathlib import Path
 from phi4.configs.jsonfile import read_json_object
 from phi4.diagnose.case import Case, need
 from phi4.diagnose.finding import Finding
-from phi4.onnx.description import DESCRIPTION_NAME
+from phi4.onnx.package.description import DESCRIPTION_NAME
 from phi4.processing.chat_template import CHAT_TEMPLATE, shipped_templates, template_digest
 from phi4.processing.tokenizer import Phi4Tokenizer
 

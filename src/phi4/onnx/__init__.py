@@ -4,14 +4,19 @@
     runner = open_ort_runner(package)          # from phi4.onnx.opening
 
 A package is a folder: config, tokenizer, graphs, their weights, and `phi4_onnx.json` that says how they
-belong together. `build/` writes one, `OrtRunner` (`runner.py`) serves one behind the `ModelRunner` protocol.
-Importing this room imports neither onnxruntime nor onnx-ir.
+belong together. `package/` reads and checks one, `build/` writes one, `calibrate/` chooses its weights,
+`serving/` runs one behind the `ModelRunner` protocol. Importing this room imports neither onnxruntime nor
+onnx-ir.
 """
 
-from __future__ import annotations
-
-from phi4.onnx.description import Description, EmbeddingLayout, write_description
-from phi4.onnx.package import OnnxPackage, is_package, open_package
+from phi4.onnx.package import (
+    Description,
+    EmbeddingLayout,
+    OnnxPackage,
+    is_package,
+    open_package,
+    write_description,
+)
 
 __all__ = [
     "Description",

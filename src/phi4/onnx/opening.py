@@ -8,8 +8,8 @@ from phi4.checkpoint import Checkpoint, LoadedAdapter
 from phi4.engine.runner import ModelRunner
 from phi4.errors import InvalidRequest
 from phi4.onnx.package import OnnxPackage
-from phi4.onnx.runner import OrtRunner
-from phi4.onnx.session import choose_session
+from phi4.onnx.serving.runner import OrtRunner
+from phi4.onnx.serving.session import choose_session
 from phi4.types import Modality
 
 

@@ -20,10 +20,10 @@ from phi4.checkpoint.manifest import Listed, read_manifest
 from phi4.checkpoint.shards import contained
 from phi4.configs import Phi4Config
 from phi4.errors import InvalidArtifact
-from phi4.onnx.checking import GENAI_NAME, GENAI_SETTINGS
-from phi4.onnx.description import Description, cache_bytes_per_token, read_description
-from phi4.onnx.package import open_package, package_config
-from phi4.onnx.parts import graph_names, graph_precision, loaded_bytes
+from phi4.onnx.package.checking import GENAI_NAME, GENAI_SETTINGS
+from phi4.onnx.package.description import Description, cache_bytes_per_token, read_description
+from phi4.onnx.package.folder import open_package, package_config
+from phi4.onnx.package.parts import graph_names, graph_precision, loaded_bytes
 from phi4.types import Modality
 
 

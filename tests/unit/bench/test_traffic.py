@@ -12,7 +12,7 @@ from phi4.checkpoint import expected_shapes, open_checkpoint
 from phi4.configs import Phi4Config
 from phi4.engine.runner import RunnerInfo
 from phi4.onnx.building import ExportOptions, export_package
-from phi4.onnx.description import read_description, write_description
+from phi4.onnx.package.description import read_description, write_description
 from phi4.testing.tiny import tiny_config
 
 INFO = RunnerInfo("torch", "cpu", "float32", "sdpa", 320, 4096, 1000, 8, 512)

@@ -12,7 +12,7 @@ from lookup import Found, Parting, recording_gaps, table
 
 from phi4.engine.runner import PackedSampling
 from phi4.evals.scorers import Outcome
-from phi4.onnx import results
+from phi4.onnx.serving import results
 
 SCRIPT = Path(__file__).resolve().parents[3] / "benchmarks" / "lookup.py"
 

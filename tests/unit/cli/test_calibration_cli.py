@@ -12,7 +12,7 @@ import pytest
 from phi4.cli import calibration
 from phi4.cli.main import main
 from phi4.onnx.build.options import METHODS, PRECISIONS
-from phi4.onnx.description import read_description
+from phi4.onnx.package.description import read_description
 from phi4.testing.tiny import write_tiny_checkpoint
 
 

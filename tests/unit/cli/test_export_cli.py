@@ -22,7 +22,7 @@ from phi4.cli.main import build_parser, main
 from phi4.gguf.writing import DTYPES as GGUF_DTYPES
 from phi4.onnx import open_package
 from phi4.onnx.build.options import PARTS, PRECISIONS, ExportOptions
-from phi4.onnx.description import CACHE_BYTES, DESCRIPTION_NAME
+from phi4.onnx.package.description import CACHE_BYTES, DESCRIPTION_NAME
 from phi4.testing.media import chirp, ramp_picture
 from phi4.testing.tiny import write_tiny_checkpoint
 from phi4.types import Modality

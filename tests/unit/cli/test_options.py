@@ -15,7 +15,7 @@ from phi4.cli.main import build_parser, main
 from phi4.configs import DTYPES, ROPE_POLICIES
 from phi4.errors import InvalidRequest
 from phi4.model.attention import ATTENTION_NAMES
-from phi4.onnx.threads import MAX_THREADS, VARIABLE, thread_count
+from phi4.onnx.machine.threads import MAX_THREADS, VARIABLE, thread_count
 from phi4.processing.detail import DETAILS
 from phi4.registry import RUNNERS
 from phi4.types import AudioPart, ImagePart, SamplingParams, TextPart

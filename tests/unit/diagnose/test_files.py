@@ -104,7 +104,7 @@ def test_flipped_byte_of_a_package_is_found_when_it_is_opened(model: Path, quick
 def test_flipped_byte_of_large_data_is_left_to_the_checksums(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("phi4.onnx.checking.LARGE_BYTES", 10_000)
+    monkeypatch.setattr("phi4.onnx.package.checking.LARGE_BYTES", 10_000)
     flip_last_byte(model / "onnx" / "head.onnx.data")
     found = examined(model)
     assert not_ok(found) == {"checksums"}

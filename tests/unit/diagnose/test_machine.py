@@ -19,7 +19,7 @@ from phi4.diagnose.machine import (
     unfit_packages,
 )
 from phi4.errors import InvalidRequest, MissingExtra
-from phi4.onnx.threads import MAX_THREADS
+from phi4.onnx.machine.threads import MAX_THREADS
 from phi4.registry import find_form, open_model
 
 

@@ -11,7 +11,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from phi4.diagnose.case import Asked, Case
 from phi4.diagnose.template import FIELD, KNOWN, check_template
-from phi4.onnx.description import DESCRIPTION_NAME
+from phi4.onnx.package.description import DESCRIPTION_NAME
 from phi4.processing.chat import ChatRenderer
 from phi4.processing.chat_template import CHAT_TEMPLATE, template_digest
 from phi4.processing.messages import parse_messages

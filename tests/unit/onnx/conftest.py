@@ -11,13 +11,13 @@ import pytest
 from phi4.checkpoint import write_manifest
 from phi4.configs import Phi4Config, write_config
 from phi4.onnx import Description, OnnxPackage, open_package, write_description
-from phi4.onnx.build.decoder import build_decoder
-from phi4.onnx.build.head import build_head
-from phi4.onnx.build.linear import Precision
-from phi4.onnx.build.speech import build_speech, build_subsampling
-from phi4.onnx.build.vision import build_vision
-from phi4.onnx.description import CacheKind
-from phi4.onnx.rotary_order import padded_half
+from phi4.onnx.build.network.decoder import build_decoder
+from phi4.onnx.build.network.head import build_head
+from phi4.onnx.build.network.linear import Precision
+from phi4.onnx.build.network.speech import build_speech, build_subsampling
+from phi4.onnx.build.network.vision import build_vision
+from phi4.onnx.package.description import CacheKind
+from phi4.onnx.package.rotary_order import padded_half
 from phi4.shapes import AnyArray
 from phi4.testing.tiny import tiny_config, tiny_tensors
 

@@ -16,12 +16,13 @@ from phi4.checkpoint import open_checkpoint, write_manifest
 from phi4.cli.main import main
 from phi4.configs import Phi4Config
 from phi4.errors import InvalidArtifact, InvalidConfig
-from phi4.onnx import checking, open_package
+from phi4.onnx import open_package
 from phi4.onnx.build.export import export_package
 from phi4.onnx.build.options import ExportOptions
+from phi4.onnx.package import checking
 from phi4.onnx.report import describe_package
-from phi4.onnx.runner import OrtRunner
-from phi4.onnx.session import SessionChoice
+from phi4.onnx.serving.runner import OrtRunner
+from phi4.onnx.serving.session import SessionChoice
 from phi4.testing.tiny import write_tiny_checkpoint
 
 MIXED = ExportOptions("int8", {"vision": "fp16"}, fast=True, context=100)

@@ -25,7 +25,6 @@ from phi4.errors import InvalidArtifact, InvalidRequest
 from phi4.onnx.build.genai import write_genai
 from phi4.onnx.build.options import CALIBRATED, ExportOptions, Part, exported_config
 from phi4.onnx.build.plan import PlannedGraph, plan_graphs
-from phi4.onnx.build.quantise import Quantise
 from phi4.onnx.build.replacing import begin_beside, beside, check_replaceable, replace_package
 from phi4.onnx.build.source import Progress, Source
 from phi4.onnx.build.unfinished import (
@@ -42,9 +41,10 @@ from phi4.onnx.calibrate.mixed import decoder_bytes
 from phi4.onnx.calibrate.quantiser import make_quantiser
 from phi4.onnx.calibrate.rows import CalibrationRow, digest, make_rows
 from phi4.onnx.calibrate.walk import DecoderWeights, Walk
-from phi4.onnx.description import DESCRIPTION_NAME, Description, write_description
-from phi4.onnx.rotary_order import padded_half
-from phi4.onnx.session import choose_session
+from phi4.onnx.package.description import DESCRIPTION_NAME, Description, write_description
+from phi4.onnx.package.quantise import Quantise
+from phi4.onnx.package.rotary_order import padded_half
+from phi4.onnx.serving.session import choose_session
 from phi4.processing.chat_template import source_template
 from phi4.types import ModelInputs
 

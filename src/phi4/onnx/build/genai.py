@@ -26,8 +26,8 @@ from phi4.onnx.build.genai_graph import (
     PRESENT,
     text_graph,
 )
-from phi4.onnx.build.graph import save_graph
-from phi4.onnx.description import Description, read_description
+from phi4.onnx.build.network.graph import save_graph
+from phi4.onnx.package.description import Description, read_description
 from phi4.processing.chat_template import CHAT_TEMPLATE
 from phi4.processing.tokenizer import ModelTokens, Phi4Tokenizer
 

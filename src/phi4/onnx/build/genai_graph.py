@@ -22,9 +22,9 @@ from numpy.typing import DTypeLike
 
 from phi4.configs.decoder import DecoderConfig
 from phi4.configs.rope import Regime, inverse_frequencies
-from phi4.onnx.build.graph import CONTRIB
-from phi4.onnx.description import Description, EmbeddingLayout
-from phi4.onnx.rotary_order import padded_half
+from phi4.onnx.build.network.graph import CONTRIB
+from phi4.onnx.package.description import Description, EmbeddingLayout
+from phi4.onnx.package.rotary_order import padded_half
 from phi4.shapes import AnyArray
 
 IDS, MASK, POSITIONS, LOGITS = "input_ids", "attention_mask", "position_ids", "logits"
@@ -162,7 +162,7 @@ class _Front:
         """cos and sin `[short + context, padded half]`, from constants: made once, when a session opens.
 
         Stored they would take 52 MB in the released model and double the built-in one. The arithmetic is
-        that of `phi4.onnx.tables`: float32 angles, float64 cosines.
+        that of `phi4.onnx.serving.tables`: float32 angles, float64 cosines.
         """
         regimes: list[tuple[Regime, int]] = [("short", self.short)]
         if self.context > self.short:

@@ -9,8 +9,8 @@ from typing import Any, Literal, get_args
 from phi4.checkpoint.inventory import adapters_for, check_parts
 from phi4.configs import DECODER_TARGETS, Phi4Config
 from phi4.errors import InvalidRequest
-from phi4.onnx.build.linear import Precision
-from phi4.onnx.description import CACHE_BYTES, CacheKind, layer_precision
+from phi4.onnx.build.network.linear import Precision
+from phi4.onnx.package.description import CACHE_BYTES, CacheKind, layer_precision
 from phi4.types import Modality
 
 PrecisionName = Literal["int4", "int8", "fp16", "fp32"]

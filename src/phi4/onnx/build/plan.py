@@ -9,15 +9,15 @@ from pathlib import Path
 from phi4.checkpoint.inventory import expected_shapes
 from phi4.checkpoint.keymap import part_of
 from phi4.configs import Phi4Config
-from phi4.onnx.build.decoder import Read, build_decoder
-from phi4.onnx.build.head import TABLE, UNTIED, build_head
-from phi4.onnx.build.linear import Precision, stored_as, stored_bytes
+from phi4.onnx.build.network.decoder import Read, build_decoder
+from phi4.onnx.build.network.head import TABLE, UNTIED, build_head
+from phi4.onnx.build.network.linear import Precision, stored_as, stored_bytes
+from phi4.onnx.build.network.speech import ENCODER, build_speech, build_subsampling
+from phi4.onnx.build.network.vision import build_vision
 from phi4.onnx.build.options import PARTS, ExportOptions
-from phi4.onnx.build.quantise import Quantise, round_to_nearest
-from phi4.onnx.build.speech import ENCODER, build_speech, build_subsampling
-from phi4.onnx.build.vision import build_vision
 from phi4.onnx.build.weights import PAGE_BYTES
-from phi4.onnx.description import EmbeddingLayout, layer_of
+from phi4.onnx.package.description import EmbeddingLayout, layer_of
+from phi4.onnx.package.quantise import Quantise, round_to_nearest
 
 Build = Callable[[Read, Path], EmbeddingLayout | None]
 GRAPH_BYTES_A_TENSOR = 4096

@@ -14,8 +14,8 @@ from typing import Any, get_args
 from phi4.errors import InvalidArtifact, InvalidRequest
 from phi4.onnx.build.genai import CONFIG_NAME, GRAPH_NAME, TOKENIZER_CONFIG_NAME
 from phi4.onnx.build.unfinished import STATE_NAME, TOKENIZER_FILES, Unfinished, graph_files
-from phi4.onnx.description import DESCRIPTION_NAME
-from phi4.onnx.parts import graph_names
+from phi4.onnx.package.description import DESCRIPTION_NAME
+from phi4.onnx.package.parts import graph_names
 from phi4.types import Modality
 
 _GRAPHS = graph_names(get_args(Modality), prefill=True)

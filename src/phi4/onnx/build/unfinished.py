@@ -18,7 +18,7 @@ from phi4.checkpoint.manifest import sha256_file
 from phi4.configs.jsonfile import read_json_object
 from phi4.errors import InvalidRequest
 from phi4.onnx.build.options import ExportOptions
-from phi4.onnx.description import EmbeddingLayout
+from phi4.onnx.package.description import EmbeddingLayout
 from phi4.processing.chat_template import source_template
 from phi4.version import __version__
 

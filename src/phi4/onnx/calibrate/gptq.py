@@ -15,8 +15,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from phi4.onnx.build.quantise import Blocks, pack_steps, quantise_blocks
 from phi4.onnx.calibrate.search import weighted_scales
+from phi4.onnx.package.quantise import Blocks, pack_steps, quantise_blocks
 from phi4.shapes import FloatArray, IntArray
 
 BITS = 4

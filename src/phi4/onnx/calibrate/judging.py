@@ -20,11 +20,11 @@ from phi4.engine.runner import MediaHandle, MediaPiece, Piece, Row, Score, Seque
 from phi4.onnx.calibrate.divergence import Divergence, Fidelity, head_slices, summed_up
 from phi4.onnx.calibrate.rows import CalibrationRow
 from phi4.onnx.calibrate.walk import DecoderWeights, final_states
-from phi4.onnx.forward import Forward, Work
-from phi4.onnx.graphs import HeadGraph
-from phi4.onnx.lanes import Lanes
 from phi4.onnx.package import OnnxPackage
-from phi4.onnx.session import SessionChoice, runtime_errors
+from phi4.onnx.serving.forward import Forward, Work
+from phi4.onnx.serving.graphs import HeadGraph
+from phi4.onnx.serving.lanes import Lanes
+from phi4.onnx.serving.session import SessionChoice, runtime_errors
 from phi4.shapes import AnyArray, FloatArray
 
 LOGIT_ROWS = 64

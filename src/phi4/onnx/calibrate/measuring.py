@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from phi4.checkpoint import Checkpoint
 from phi4.configs import DECODER_TARGETS, Phi4Config
-from phi4.onnx.build.linear import Precision
+from phi4.onnx.build.network.linear import Precision
 from phi4.onnx.build.options import ExportOptions, PrecisionName, exported_config
 from phi4.onnx.calibrate.divergence import Fidelity
 from phi4.onnx.calibrate.mixed import decoder_bytes, eight_bits
@@ -21,7 +21,7 @@ from phi4.onnx.calibrate.quantiser import make_quantiser
 from phi4.onnx.calibrate.rows import make_rows
 from phi4.onnx.calibrate.sensitivity import num_passes, sensitivity
 from phi4.onnx.calibrate.walk import DecoderWeights
-from phi4.onnx.session import choose_session
+from phi4.onnx.serving.session import choose_session
 from phi4.types import ModelInputs
 
 MEASURED_TOKENS = 512

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from phi4.configs import Phi4Config
-from phi4.onnx.build.linear import Precision, stored_bytes
+from phi4.onnx.build.network.linear import Precision, stored_bytes
 from phi4.onnx.build.options import layer_shapes
 
 

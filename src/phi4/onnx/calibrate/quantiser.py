@@ -12,11 +12,11 @@ from __future__ import annotations
 import numpy as np
 
 from phi4.onnx.build.options import CALIBRATED, Method
-from phi4.onnx.build.quantise import Blocks, Quantise, quantise_blocks, round_to_nearest
 from phi4.onnx.calibrate.gptq import gptq_blocks
 from phi4.onnx.calibrate.grams import Grams
 from phi4.onnx.calibrate.search import best_scales, weighted_scales
-from phi4.onnx.description import layer_of
+from phi4.onnx.package.description import layer_of
+from phi4.onnx.package.quantise import Blocks, Quantise, quantise_blocks, round_to_nearest
 from phi4.shapes import AnyArray
 
 

@@ -24,8 +24,8 @@ from phi4.configs.routing import Route, route
 from phi4.errors import InvalidRequest
 from phi4.onnx.build.options import ExportOptions
 from phi4.onnx.build.plan import plan_graphs
-from phi4.onnx.encoders import Encoders
-from phi4.onnx.session import SessionChoice, open_session, runtime_errors
+from phi4.onnx.serving.encoders import Encoders
+from phi4.onnx.serving.session import SessionChoice, open_session, runtime_errors
 from phi4.shapes import AnyArray, FloatArray, IntArray
 from phi4.types import ModelInputs
 

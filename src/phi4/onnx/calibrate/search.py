@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from phi4.onnx.build.quantise import ChooseScales, largest_scales, nearest_steps
+from phi4.onnx.package.quantise import ChooseScales, largest_scales, nearest_steps
 from phi4.shapes import FloatArray
 
 FACTORS = (0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1)

@@ -14,12 +14,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from phi4.configs import DECODER_TARGETS
-from phi4.onnx.build.linear import Precision
-from phi4.onnx.build.quantise import dequantise_blocks
+from phi4.onnx.build.network.linear import Precision
 from phi4.onnx.calibrate.divergence import Fidelity, compare_heads
 from phi4.onnx.calibrate.rows import CalibrationRow
 from phi4.onnx.calibrate.walk import DecoderWeights, LayerGraph, LayerWeights, by_adapter
-from phi4.onnx.session import SessionChoice
+from phi4.onnx.package.quantise import dequantise_blocks
+from phi4.onnx.serving.session import SessionChoice
 from phi4.shapes import FloatArray
 
 EXACT = ""

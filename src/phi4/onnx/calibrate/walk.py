@@ -19,15 +19,15 @@ from phi4.checkpoint import Checkpoint
 from phi4.configs import DECODER_TARGETS, Phi4Config
 from phi4.configs.decoder import DecoderConfig
 from phi4.configs.rope import regime_for
-from phi4.onnx.binding import BoundSession
-from phi4.onnx.build.decoder import QKV
-from phi4.onnx.build.head import TABLE, UNTIED
-from phi4.onnx.build.layer import NORMS, build_layer
 from phi4.onnx.build.merge import Merged
+from phi4.onnx.build.network.decoder import QKV
+from phi4.onnx.build.network.head import TABLE, UNTIED
+from phi4.onnx.build.network.layer import NORMS, build_layer
 from phi4.onnx.calibrate.rows import CalibrationRow
-from phi4.onnx.rotary_order import qkv_row_order
-from phi4.onnx.session import SessionChoice
-from phi4.onnx.tables import RotaryTables
+from phi4.onnx.package.rotary_order import qkv_row_order
+from phi4.onnx.serving.binding import BoundSession
+from phi4.onnx.serving.session import SessionChoice
+from phi4.onnx.serving.tables import RotaryTables
 from phi4.shapes import AnyArray, FloatArray
 
 LayerWeights = dict[str, FloatArray]

@@ -11,7 +11,7 @@ from phi4.checkpoint import Checkpoint, open_checkpoint
 from phi4.configs import Phi4Config
 from phi4.onnx.calibrate.rows import CalibrationRow, make_rows
 from phi4.onnx.calibrate.walk import DecoderWeights
-from phi4.onnx.session import SessionChoice
+from phi4.onnx.serving.session import SessionChoice
 from phi4.processing.processor import Processor
 from phi4.processing.tokenizer import Phi4Tokenizer
 from phi4.testing.media import chirp, ramp_picture

@@ -17,16 +17,16 @@ from phi4.onnx import open_package
 from phi4.onnx.build.export import export_package
 from phi4.onnx.build.options import METHODS, ExportOptions, exported_config, layer_shapes
 from phi4.onnx.build.plan import plan_graphs
-from phi4.onnx.build.quantise import quantise_blocks
 from phi4.onnx.calibrate import quantiser
 from phi4.onnx.calibrate.judging import Reference, judge
 from phi4.onnx.calibrate.quantiser import make_quantiser
 from phi4.onnx.calibrate.rows import CalibrationRow, make_rows
 from phi4.onnx.calibrate.search import best_scales
 from phi4.onnx.calibrate.walk import DecoderWeights
-from phi4.onnx.description import layer_of, layer_precision, read_description
+from phi4.onnx.package.description import layer_of, layer_precision, read_description
+from phi4.onnx.package.quantise import quantise_blocks
 from phi4.onnx.report import describe_package
-from phi4.onnx.session import SessionChoice
+from phi4.onnx.serving.session import SessionChoice
 from phi4.types import ModelInputs
 
 CHOICE = SessionChoice(threads=1)

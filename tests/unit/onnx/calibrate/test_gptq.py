@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from phi4.onnx.build.quantise import dequantise_blocks, quantise_blocks
 from phi4.onnx.calibrate import gptq
 from phi4.onnx.calibrate.gptq import gptq_blocks, inverse_factor
 from phi4.onnx.calibrate.search import best_scales, weighted_scales
+from phi4.onnx.package.quantise import dequantise_blocks, quantise_blocks
 from phi4.shapes import FloatArray
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from phi4.checkpoint import expected_shapes
-from phi4.onnx.build.linear import Precision, stored_bytes
+from phi4.onnx.build.network.linear import Precision, stored_bytes
 from phi4.onnx.build.options import layer_shapes
 from phi4.onnx.calibrate.mixed import decoder_bytes, eight_bits
 from phi4.testing.tiny import tiny_config

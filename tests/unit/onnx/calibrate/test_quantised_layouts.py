@@ -8,15 +8,15 @@ from typing import cast
 import numpy as np
 import pytest
 
-from phi4.onnx.binding import BoundSession
-from phi4.onnx.build.graph import GraphWriter, save_graph
-from phi4.onnx.build.linear import Precision, linear
+from phi4.onnx.build.network.graph import GraphWriter, save_graph
+from phi4.onnx.build.network.linear import Precision, linear
 from phi4.onnx.build.options import METHODS, Method
-from phi4.onnx.build.quantise import Quantise, dequantise_blocks
 from phi4.onnx.build.weights import WeightSink
 from phi4.onnx.calibrate.grams import Grams
 from phi4.onnx.calibrate.quantiser import make_quantiser
-from phi4.onnx.session import SessionChoice
+from phi4.onnx.package.quantise import Quantise, dequantise_blocks
+from phi4.onnx.serving.binding import BoundSession
+from phi4.onnx.serving.session import SessionChoice
 from phi4.shapes import FloatArray
 
 NAME = "decoder.layers.0.mlp.down_proj.weight"

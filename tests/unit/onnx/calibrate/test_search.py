@@ -8,8 +8,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from phi4.onnx.build.quantise import ChooseScales, dequantise_blocks, largest_scales, quantise_blocks
 from phi4.onnx.calibrate.search import best_scales, weighted_scales
+from phi4.onnx.package.quantise import ChooseScales, dequantise_blocks, largest_scales, quantise_blocks
 from phi4.shapes import FloatArray
 
 

@@ -12,9 +12,8 @@ import pytest
 from phi4.checkpoint import Checkpoint
 from phi4.errors import InvalidRequest
 from phi4.onnx.build.export import export_package
-from phi4.onnx.build.linear import Precision
+from phi4.onnx.build.network.linear import Precision
 from phi4.onnx.build.options import ExportOptions, layer_shapes
-from phi4.onnx.build.quantise import dequantise_blocks, quantise_blocks
 from phi4.onnx.build.unfinished import STATE_NAME
 from phi4.onnx.calibrate import measuring
 from phi4.onnx.calibrate.divergence import compare_heads
@@ -23,8 +22,9 @@ from phi4.onnx.calibrate.mixed import decoder_bytes, eight_bits
 from phi4.onnx.calibrate.rows import CalibrationRow
 from phi4.onnx.calibrate.sensitivity import sensitivity
 from phi4.onnx.calibrate.walk import DecoderWeights, LayerWeights, final_states
-from phi4.onnx.description import read_description
-from phi4.onnx.session import SessionChoice
+from phi4.onnx.package.description import read_description
+from phi4.onnx.package.quantise import dequantise_blocks, quantise_blocks
+from phi4.onnx.serving.session import SessionChoice
 from phi4.types import ModelInputs
 
 CHOICE = SessionChoice(threads=1)

@@ -17,7 +17,7 @@ from phi4.onnx.calibrate.grams import Grams
 from phi4.onnx.calibrate.judging import Reference, judge
 from phi4.onnx.calibrate.rows import CalibrationRow, _judged, digest, make_rows
 from phi4.onnx.calibrate.walk import DecoderWeights, LayerGraph, Walk, final_states
-from phi4.onnx.session import SessionChoice
+from phi4.onnx.serving.session import SessionChoice
 from phi4.shapes import FloatArray
 from phi4.testing.tiny import write_tiny_checkpoint
 from phi4.types import MediaSpan, ModelInputs

@@ -1,0 +1,86 @@
+"""Hidden states to what a row wants: drawn tokens, checked drafts, log-probabilities of targets.
+
+The draw is `phi4.engine.sampler` itself. Logits exist a bounded number of rows at a time and never leave
+this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from phi4.engine.runner import Draw, RowResult, Score, no_result
+from phi4.engine.sampler import draw, log_softmax, top_candidates
+from phi4.onnx.serving.forward import Work
+from phi4.shapes import FloatArray, IntArray
+
+MAX_LOGIT_ROWS = 64
+"""Rows of logits alive at once; 64 released rows in fp32 take 51 MB."""
+Head = Callable[[FloatArray], FloatArray]
+"""`[R, D]` hidden states to `[R, V]` logits."""
+_NO_CANDIDATES = (np.zeros(0, np.int64), np.zeros(0, np.float32))
+
+
+def row_results(head: Head, work: Sequence[Work], picked: Sequence[FloatArray]) -> list[RowResult]:
+    """Give every row what it wants. Accepted drafts stay in the row's sequence, the others are forgotten.
+
+    Args:
+        head: The head.
+        work: Rows whose positions have been appended.
+        picked: For each, `[num_wanted, D]` hidden states of its last positions.
+    """
+    rows = _logit_rows(head, np.concatenate(picked))
+    return [_result(item, rows) for item in work]
+
+
+def _logit_rows(head: Head, hidden: FloatArray) -> Iterator[FloatArray]:
+    for first in range(0, len(hidden), MAX_LOGIT_ROWS):
+        yield from head(hidden[first : first + MAX_LOGIT_ROWS])
+
+
+def _result(item: Work, rows: Iterator[FloatArray]) -> RowResult:
+    """Take this row's logits from `rows`. A row with drafts comes alone, so it may leave some there."""
+    want = item.row.want
+    if isinstance(want, Draw):
+        return _drawn(item, want, rows)
+    return _scored(want, rows) if isinstance(want, Score) else no_result()
+
+
+def _drawn(item: Work, want: Draw, rows: Iterator[FloatArray]) -> RowResult:
+    drafts, sequence = item.row.drafts, item.sequence
+    assert not (drafts and want.allowed is not None)
+    sequence.length -= len(drafts)
+    tokens: list[int] = []
+    logprobs: list[float] = []
+    top: list[tuple[IntArray, FloatArray]] = []
+    for draft in (*drafts, None):
+        logits = next(rows)
+        token = draw(logits, want.sampling, sequence.length, want.allowed)
+        own = log_softmax(logits)
+        tokens.append(token)
+        logprobs.append(float(own[token]))
+        top.append(top_candidates(own, want.num_top) if want.num_top else _NO_CANDIDATES)
+        if token != draft:
+            break
+        sequence.length += 1
+    ids, values = (np.stack(part) for part in zip(*top, strict=True))
+    none = np.zeros(0, np.bool_)
+    return RowResult(np.array(tokens, np.int64), np.array(logprobs, np.float32), ids, values, none)
+
+
+def _scored(want: Score, rows: Iterator[FloatArray]) -> RowResult:
+    logprobs: list[float] = []
+    best: list[bool] = []
+    for target in np.asarray(want.targets).tolist():
+        logits = next(rows)
+        logprobs.append(float(log_softmax(logits)[target]))
+        best.append(int(np.argmax(logits)) == target)
+    nothing = no_result()
+    return RowResult(
+        nothing.token_ids,
+        np.array(logprobs, np.float32),
+        nothing.top_ids,
+        nothing.top_logprobs,
+        np.array(best, np.bool_),
+    )

@@ -1,0 +1,189 @@
+"""Opening ONNX Runtime sessions: provider, threads, options, and its errors as ours.
+
+Several sessions live side by side (decoder, head, encoders), each with threads of its own, and only one
+computes at a time. Their threads sleep between operators instead of spinning: spinning ones hold the cores
+that the next session, or another program, needs (beside a busy program nano's prompts took twice as long).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnxruntime
+
+from phi4.errors import InvalidArtifact, InvalidRequest, OutOfMemory
+from phi4.onnx.machine.threads import thread_count
+
+CPU = "CPUExecutionProvider"
+_SUFFIX = "ExecutionProvider"
+_ELSEWHERE = "AzureExecutionProvider"  # in every build; sends data to a server, computes nothing here
+_OPENVINO = "OpenVINOExecutionProvider"
+_SILENT, _WARNING = 4, 2  # the second is ONNX Runtime's default
+_MEMORY_WORDS = ("failed to allocate memory", "bad_alloc", "bad allocation", "out of memory")
+_BRINGS = {
+    "coreml": "onnxruntime (on macOS)",
+    "cuda": "onnxruntime-gpu",
+    "dml": "onnxruntime-directml",
+    "migraphx": "onnxruntime-migraphx",
+    "openvino": "onnxruntime-openvino",
+    "qnn": "onnxruntime-qnn",
+    "tensorrt": "onnxruntime-gpu",
+}
+"""Provider -> the package on PyPI that brings it, in place of `onnxruntime`."""
+_ALIASES = {"directml": "dml", "trt": "tensorrt"}
+_FEWER = "run fewer or shorter requests, or a package of fewer bits"
+
+
+@dataclass(frozen=True)
+class SessionChoice:
+    """Where and with how many threads sessions compute.
+
+    Attributes:
+        provider: ONNX Runtime's name of the execution provider.
+        threads: Threads of one session.
+    """
+
+    provider: str = CPU
+    threads: int = 1
+
+    @property
+    def device(self) -> str:
+        """The provider as a user writes it: "cpu", "openvino"."""
+        return _short(self.provider)
+
+
+def choose_session(provider: str | None = None, threads: int | None = None) -> SessionChoice:
+    """Judge what the caller wants against what is installed.
+
+    Args:
+        provider: "cpu" (also None), or another provider of the installed ONNX Runtime, such as "openvino".
+        threads: See `thread_count`.
+
+    Raises:
+        InvalidRequest: No such provider here, or an impossible number of threads.
+    """
+    names = [name for name in onnxruntime.get_available_providers() if name != _ELSEWHERE]
+    known = {_short(name): name for name in names}
+    asked = _short(provider or CPU)
+    asked = _ALIASES.get(asked, asked)
+    if asked not in known:
+        raise InvalidRequest(
+            f"provider {provider!r}: the installed ONNX Runtime {onnxruntime.__version__} has "
+            f"{', '.join(sorted(known))}; {_advice(asked)}"
+        )
+    return SessionChoice(known[asked], thread_count(threads))
+
+
+def _advice(asked: str) -> str:
+    """What to do for a provider that is not there."""
+    package = _BRINGS.get(asked)
+    if package is None:
+        return f"choose one of them; other builds of ONNX Runtime bring {', '.join(sorted(_BRINGS))}"
+    return (
+        f"choose one of them, or install the package that brings it in place of this one: pip uninstall "
+        f"onnxruntime, then pip install {package}"
+    )
+
+
+def _short(provider: str) -> str:
+    return provider.lower().removesuffix(_SUFFIX.lower())
+
+
+def open_session(path: Path, choice: SessionChoice) -> onnxruntime.InferenceSession:
+    """Open a graph whose files have been checked (`phi4.onnx.package`).
+
+    Raises:
+        InvalidArtifact: ONNX Runtime cannot run it.
+        InvalidRequest: The provider is installed but does not start.
+        OutOfMemory: Its weights do not fit.
+    """
+    with runtime_errors(str(path)), _silence(choice):
+        session = onnxruntime.InferenceSession(
+            str(path), _options(choice.threads), providers=_providers(choice)
+        )
+    if choice.provider not in session.get_providers():  # ONNX Runtime falls back without an error
+        raise InvalidRequest(
+            f"provider {choice.device!r}: ONNX Runtime cannot start it here, its driver or libraries are "
+            "missing; install them, or use the provider cpu"
+        )
+    return session
+
+
+def _providers(choice: SessionChoice) -> list[str | tuple[str, dict[str, str]]]:
+    """The chosen provider, and the CPU's for the operators it does not have."""
+    if choice.provider == CPU:
+        return [CPU]
+    if choice.provider == _OPENVINO:
+        # It counts threads by itself.
+        return [(_OPENVINO, {"device_type": "CPU", "num_of_threads": str(choice.threads)}), CPU]
+    return [choice.provider, CPU]
+
+
+@contextmanager
+def _silence(choice: SessionChoice) -> Iterator[None]:
+    """Keep OpenVINO quiet while it opens a session, when it warns about every constant it folds.
+
+    It does so through the logger of the whole process, not that of the session, so that is set back.
+    """
+    if choice.provider != _OPENVINO:
+        yield
+        return
+    onnxruntime.set_default_logger_severity(_SILENT)
+    try:
+        yield
+    finally:
+        onnxruntime.set_default_logger_severity(_WARNING)
+
+
+def _options(threads: int) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    # A memory pattern is kept for every set of shapes seen, and prompts have as many shapes as lengths.
+    options.enable_mem_pattern = False
+    options.log_severity_level = _SILENT  # what it would log comes as an exception too
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+@contextmanager
+def runtime_errors(what: str) -> Iterator[None]:
+    """Turn what ONNX Runtime raises inside the `with` into our errors.
+
+    Args:
+        what: The graph, as messages name it.
+
+    Raises:
+        OutOfMemory: An allocation failed, also one of numpy.
+        InvalidArtifact: Everything else it refuses: the graph is broken, or of another version.
+    """
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split())[:400] or type(error).__name__
+        if isinstance(error, MemoryError) or (
+            _is_runtimes(error) and any(word in reason.lower() for word in _MEMORY_WORDS)
+        ):
+            raise OutOfMemory(f"{what}: ran out of memory ({reason}); {_FEWER}") from error
+        if not _is_runtimes(error):
+            raise
+        raise InvalidArtifact(
+            f"{what}: ONNX Runtime {onnxruntime.__version__} cannot run this graph ({reason}); "
+            "export the model again"
+        ) from error
+
+
+def _is_runtimes(error: Exception) -> bool:
+    """Whether an error is ONNX Runtime's: its classes have no base of their own, only a module.
+
+    A run with bound memory raises a plain `RuntimeError` that begins with these words.
+    """
+    return type(error).__module__.partition(".")[0] == "onnxruntime" or (
+        type(error) is RuntimeError and str(error).startswith("Error in execution")
+    )
