@@ -78,7 +78,8 @@ class Forward:
         self._choice = choice
         self._free = free
         self._user_name = None if adapter is None else adapter.config.name
-        self._slot = slot_arrays(package.config.decoder, adapter) if package.user_slot else {}
+        bound = package.user_slot and not (adapter is None and package.plain_graphs)
+        self._slot = slot_arrays(package.config.decoder, adapter) if bound else {}
         self._tables = RotaryTables(package.config.decoder)
         self._embedding = Embedding(package)
         self._decoder = self._open("decoder")
