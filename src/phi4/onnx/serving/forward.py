@@ -15,7 +15,7 @@ import numpy as np
 from phi4.checkpoint.adapters import LoadedAdapter
 from phi4.engine.runner import Draw, Row, Score, TextPiece
 from phi4.errors import OutOfMemory
-from phi4.onnx.machine.memory import USABLE_SHARE, free_bytes
+from phi4.onnx.machine.memory import check_fits, free_bytes
 from phi4.onnx.package import OnnxPackage
 from phi4.onnx.package.parts import PREFILL
 from phi4.onnx.serving.embedding import Embedding
@@ -162,10 +162,8 @@ class Forward:
 
     def _open_prompts(self) -> DecoderGraph:
         """The form for prompts; the decoder instead, from then on, where there is no room for its weights."""
-        needed, free = self._package.loaded_bytes(PREFILL), self._free()
         try:
-            if free is not None and needed > USABLE_SHARE * free:
-                raise OutOfMemory(f"it takes {needed / 1e6:.0f} MB, {max(0, free) / 1e6:.0f} MB are free")
+            check_fits(PREFILL, self._package.loaded_bytes(PREFILL), self._free())
             return self._open(PREFILL)
         except OutOfMemory as problem:
             _log.warning("prompts are read by the decoder, which is slower than their own form: %s", problem)

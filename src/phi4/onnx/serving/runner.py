@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from onnxruntime import InferenceSession
+
 from phi4.checkpoint.adapters import LoadedAdapter
 from phi4.configs.routing import AudioProjector
 from phi4.engine.runner import (
@@ -21,7 +23,7 @@ from phi4.engine.runner import (
     StepResult,
 )
 from phi4.errors import ContextOverflow, InvalidRequest
-from phi4.onnx.machine.memory import FreeMemory, free_bytes
+from phi4.onnx.machine.memory import FreeMemory, check_fits, free_bytes
 from phi4.onnx.package import OnnxPackage
 from phi4.onnx.package.parts import PART_GRAPHS
 from phi4.onnx.serving.encoders import Encoders
@@ -74,6 +76,7 @@ class OrtRunner:
         self.package = package
         self._choice = choice
         self._lanes = Lanes(package.config.decoder, max_cache_bytes, package.cache, FreeMemory(free_bytes))
+        self._check_room("head", "decoder")
         # First: opening it takes twice its weights, best while little else is held.
         self._head = HeadGraph(package, choice)
         self._forward = Forward(package, choice, adapter, self._lanes.unclaimed_bytes)
@@ -165,15 +168,24 @@ class OrtRunner:
             return StepResult(tuple(row_results(self._head.logits, work, picked)))
 
     def _open_encoders(self, eager: bool) -> Encoders:
-        package, choice = self.package, self._choice
-        config, parts = package.config, package.parts
+        config, parts = self.package.config, self.package.parts
         names = [name for part in parts if part != "text" for name in PART_GRAPHS[part]] if eager else []
-        opened = {name: open_session(package.graph(name), choice) for name in names}
+        opened = {name: self._open_encoder(name) for name in names}
         return Encoders(
-            lambda name: opened.get(name) or open_session(package.graph(name), choice),
+            lambda name: opened.get(name) or self._open_encoder(name),
             config.vision if "vision" in parts else None,
             config.speech if "speech" in parts else None,
         )
+
+    def _open_encoder(self, name: str) -> InferenceSession:
+        self._check_room(name)
+        return open_session(self.package.graph(name), self._choice)
+
+    def _check_room(self, *graphs: str) -> None:
+        """Refuse graphs whose weights do not fit beside what open sequences may still write."""
+        needed = sum(self.package.loaded_bytes(name) for name in graphs)
+        what = f"{self.package.path}, {' and '.join(graphs)}"
+        check_fits(what, needed, self._lanes.unclaimed_bytes())
 
     def _describe(self, own: tuple[str, ...], max_rows: int, max_step_tokens: int) -> RunnerInfo:
         decoder = self.package.config.decoder
