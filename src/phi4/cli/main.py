@@ -14,7 +14,20 @@ import os
 import sys
 from collections.abc import Sequence
 
-from phi4.cli import ask, bench, chat, demo, doctor, evaluate, export, show, train, transcribe, version
+from phi4.cli import (
+    ask,
+    bench,
+    chat,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    prepare,
+    show,
+    train,
+    transcribe,
+    version,
+)
 from phi4.cli.console import print_error
 from phi4.cli.options import use_threads
 from phi4.errors import Phi4Error
@@ -26,6 +39,7 @@ VERBS = {
     "transcribe": transcribe,
     "show": show,
     "export": export,
+    "prepare": prepare,
     "doctor": doctor,
     "bench": bench,
     "eval": evaluate,

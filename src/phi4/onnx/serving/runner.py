@@ -33,6 +33,7 @@ from phi4.onnx.serving.lanes import Lanes
 from phi4.onnx.serving.results import row_results
 from phi4.onnx.serving.session import SessionChoice, open_session, runtime_errors
 from phi4.shapes import FloatArray
+from phi4.together import at_once
 from phi4.types import AudioArrays, ImageArrays, Modality
 
 _log = logging.getLogger(__name__)
@@ -77,9 +78,11 @@ class OrtRunner:
         self._choice = choice
         self._lanes = Lanes(package.config.decoder, max_cache_bytes, package.cache, FreeMemory(free_bytes))
         self._check_room("head", "decoder")
-        # First: opening it takes twice its weights, best while little else is held.
-        self._head = HeadGraph(package, choice)
-        self._forward = Forward(package, choice, adapter, self._lanes.unclaimed_bytes)
+        # The head takes twice its weights while it opens, and is open before the decoder holds much.
+        self._head, self._forward = at_once(
+            lambda: HeadGraph(package, choice),
+            lambda: Forward(package, choice, adapter, self._lanes.unclaimed_bytes),
+        )
         self._encoders = self._open_encoders(eager)
         self._features: dict[int, FloatArray] = {}
         self._num_encoded = 0
