@@ -58,7 +58,7 @@ def _both(what: str, cell: str, one: str, other: str, limit: float, beside: str,
 def bars(rows: int, steps: int) -> list[Bar]:
     """All bars; `rows` sequences decode together, `steps` tokens are an answer."""
     batch, lookup, plain = f"{{}}, {rows} rows", "{}, prompt lookup", "{}, plain"
-    copying = f"copying, {steps} tokens; upper bound: every guess right"
+    copying = f"copied answer of {steps} tokens, all guesses right: an upper bound"
     return [
         Bar("prefill", "fast", "prefill.llamacpp", "fast", "llamacpp", 3.0, beside="llama.cpp Q4_0"),
         Bar(

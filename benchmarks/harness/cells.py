@@ -132,7 +132,7 @@ def _copying(scale: Scale) -> Cell:
         for program in OURS
         for lookup in (False, True)
     )
-    title = "answer that copies the prompt; upper bound: every guess right"
+    title = "copied answer, all guesses right"
     return Cell("copying", title, "answer", "tokens/s", scale.turns, series)
 
 

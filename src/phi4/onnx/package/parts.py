@@ -65,6 +65,7 @@ def graph_precision(name: str, precision: Mapping[str, str]) -> str:
         name: The graph.
         precision: "decoder", "head" and the encoders there are -> how they are stored.
     """
+    name = name.removesuffix(_PLAIN)
     if name == PREFILL:  # whatever the decoder has
         return PREFILL_PRECISION
     return precision.get("speech" if name == "subsampling" else name, "unknown")

@@ -119,8 +119,8 @@ def remove_prepared(package: Path) -> list[Path]:
 def _sizes(package: OnnxPackage) -> dict[str, int]:
     """Graphs that are opened where the user gives no adapter, and the most bytes each may take."""
     return {
-        plain_form(name) if name in package.plain_graphs else name: int(GROWTH * package.loaded_bytes(name))
-        for name in package.graphs
+        name: int(GROWTH * package.loaded_bytes(name))
+        for name in (plain_form(form) if form in package.plain_graphs else form for form in package.graphs)
     }
 
 

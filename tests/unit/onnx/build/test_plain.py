@@ -121,3 +121,12 @@ def test_damaged_plain_form_is_refused(both_forms: Path, tmp_path: Path) -> None
     graph.write_bytes(damaged)
     with pytest.raises(InvalidArtifact, match=r"decoder\.plain\.onnx"):
         open_package(folder)
+
+
+def test_plain_form_takes_the_memory_of_the_full_one(
+    text: Phi4Config, write_package: Callable[..., Path], tmp_path: Path
+) -> None:
+    tensors = dict(tiny_tensors(text))
+    package = open_package(write_package(tmp_path / "p", text, tensors, precision=Precision("fp16")))
+    assert package.loaded_bytes("decoder.plain") == package.loaded_bytes("decoder")
+    assert package.loaded_bytes("decoder") == 2 * (tmp_path / "p/decoder.onnx.data").stat().st_size
