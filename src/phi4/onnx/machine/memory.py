@@ -89,14 +89,14 @@ def _groups(root: Path) -> Iterator[int]:
     """What each control group of this process leaves it."""
     for version, group in group_folders(root, "memory"):
         if version == 2:
-            yield from _left(group, "memory.max", "memory.current", "inactive_file")
+            yield from _left(group, "memory.max", "memory.current", "")
         else:
-            yield from _left(group, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            yield from _left(group, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
 
 
-def _left(group: Path, limit: str, usage: str, cached: str) -> Iterator[int]:
+def _left(group: Path, limit: str, usage: str, prefix: str) -> Iterator[int]:
     most, used = read_text(group / limit).strip(), read_text(group / usage).strip()
     if most.isdecimal() and used.isdecimal():  # "max" means no limit
         rows = dict(line.split()[:2] for line in read_text(group / "memory.stat").splitlines() if " " in line)
-        held = rows.get(cached, "0")
-        yield int(most) - int(used) + (int(held) if held.isdecimal() else 0)
+        files = (rows.get(f"{prefix}{state}_file", "0") for state in ("inactive", "active"))
+        yield int(most) - int(used) + sum(int(held) for held in files if held.isdecimal())

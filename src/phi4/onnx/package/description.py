@@ -4,7 +4,7 @@
     write_description(folder, description)
 
 Every field is checked when it is read, since the file may come from anywhere. Whether the fields fit the
-config and the files beside them is checked in `package.py`.
+config and the files beside them is checked in `folder.py`.
 """
 
 from __future__ import annotations

@@ -29,15 +29,20 @@ _PACKED = "prepacked_"
 """What ONNX Runtime's own graphs say besides."""
 
 
-def external_files(model: bytes) -> dict[str, int]:
+def external_files(model: bytes, *, packed: bool = False) -> dict[str, int]:
     """Files the tensors of a serialised model name, each with the bytes it must have at least.
+
+    Args:
+        model: The model.
+        packed: It is one that ONNX Runtime wrote, whose tensors also say where their arranged form stands.
 
     Raises:
         ValueError: The bytes are not a protobuf message, or an entry is malformed.
     """
     files: dict[str, int] = {}
     for entries in _tensors(memoryview(model), "model", 0):
-        strange = next((key for key in entries if key not in _KEYS), None)
+        known = (key in _KEYS or (packed and key.startswith(_PACKED)) for key in entries)
+        strange = next((key for key, fits in zip(entries, known, strict=True) if not fits), None)
         if strange is not None:
             raise ValueError(f"a tensor states {strange[:40]!r} of its data, known are {', '.join(_KEYS)}")
         if "location" not in entries:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from phi4.checkpoint.inventory import check_parts
-from phi4.checkpoint.manifest import verify_manifest
+from phi4.checkpoint.manifest import read_manifest, verify_manifest
 from phi4.configs import Phi4Config, read_config
 from phi4.onnx.package.checking import check_files
 from phi4.onnx.package.description import (
@@ -29,7 +29,6 @@ from phi4.onnx.package.parts import (
     decoder_forms,
     graph_names,
     graph_precision,
-    has_plain,
     loaded_bytes,
     plain_form,
 )
@@ -52,6 +51,7 @@ class OnnxPackage:
         context: Longest sequence it serves, in tokens; None = what the model can.
         cache: How keys and values are kept.
         merged_adapter: The adapter that is part of the decoder's weights; None = none was merged.
+        plain: Whether its decoder is there without branches for adapters too.
     """
 
     path: Path
@@ -64,6 +64,7 @@ class OnnxPackage:
     context: int | None = None
     cache: CacheKind = "fp32"
     merged_adapter: str | None = None
+    plain: bool = False
 
     @property
     def max_context_tokens(self) -> int:
@@ -97,7 +98,7 @@ class OnnxPackage:
         They serve whoever gives no adapter. Beside adapters of the package's own there are none: sequences
         with and without would take turns, and two sessions hold the weights twice.
         """
-        return decoder_forms(self.prefill) if has_plain(self.user_slot, self.adapters) else ()
+        return decoder_forms(self.prefill) if self.plain else ()
 
     def graph(self, name: str) -> Path:
         """Path of a graph, such as "decoder"."""
@@ -152,6 +153,7 @@ def open_package(
         context=description.context,
         cache=description.cache,
         merged_adapter=description.merged,
+        plain=f"{plain_form('decoder')}.onnx" in read_manifest(folder),
     )
     table = package.embedding
     ends = {table.file: table.end(config.decoder.vocab_size, config.decoder.hidden_size)}

@@ -163,7 +163,7 @@ class Forward:
     def _open_prompts(self) -> DecoderGraph:
         """The form for prompts; the decoder instead, from then on, where there is no room for its weights."""
         try:
-            check_fits(PREFILL, self._package.loaded_bytes(PREFILL), self._free())
+            check_fits(PREFILL, self._choice.own_bytes(self._package, PREFILL), self._free())
             return self._open(PREFILL)
         except OutOfMemory as problem:
             _log.warning("prompts are read by the decoder, which is slower than their own form: %s", problem)

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from phi4.configs.jsonfile import read_json_object
 from phi4.errors import InvalidArtifact
 from phi4.onnx.machine.processor import processor_identity
 from phi4.onnx.package.checking import GENAI_NAME
+from phi4.onnx.package.external_data import external_files
 from phi4.onnx.package.verified import VerifiedFiles, cache_folder
 
 FOLDER, RECORD_NAME = "prepared", "prepared.json"
@@ -116,23 +119,51 @@ def find_prepared(package: Path, *, compare: bool = True) -> Preparation | None:
         InvalidArtifact: There is one, but it is broken, or of something else.
     """
     cache = cache_folder()
-    if cache is None or not (cache / FOLDER).is_dir():
-        return None
-    basis = basis_of(package)
-    folder = cache / FOLDER / basis.key
-    if not folder.is_dir():
+    try:
+        if cache is None or not (cache / FOLDER).is_dir():
+            return None
+        basis = basis_of(package)
+        folder = cache / FOLDER / basis.key
+        if not folder.is_dir():
+            return None
+        if not _own(folder):
+            raise _broken(folder, "belongs to another user, or others may write there")
+    except OSError:  # a cache that may not be read holds nothing for this user
         return None
     found = read_preparation(folder)
     if found.basis != basis:
         raise _broken(folder, "was made of another package, or for another ONNX Runtime or processor")
     verified = VerifiedFiles(cache)
-    for name, stated in read_manifest(folder).items():
+    listed = read_manifest(folder)
+    for name, stated in listed.items():
         path = contained(folder, name)
         if not path.is_file() or path.stat().st_size != stated.size_bytes:
             raise _broken(path, f"is not there with the {stated.size_bytes} bytes it was written with")
         if compare and not verified.has_digest(path, stated.sha256):
             raise _broken(path, "changed since it was written")
+    for name in found.graphs:
+        _check_weights(folder / f"{name}.onnx", listed)
     return found
+
+
+def _own(folder: Path) -> bool:
+    """Whether only this user can have written a folder. Windows keeps the folders of users apart itself."""
+    if sys.platform == "win32":
+        return True
+    return all(
+        found.st_uid in (os.getuid(), 0) and not found.st_mode & 0o022
+        for found in (folder.stat(), folder.parent.stat())
+    )
+
+
+def _check_weights(graph: Path, listed: Collection[str]) -> None:
+    """Refuse a stored graph that takes weights from another file than its own."""
+    try:
+        files = external_files(graph.read_bytes(), packed=True)
+    except ValueError as problem:
+        raise _broken(graph, f"is no graph that ONNX Runtime stored ({problem})") from None
+    if not set(files) <= {f"{graph.name}.data"} & set(listed):
+        raise _broken(graph, "takes weights from another file than its own")
 
 
 def read_preparation(folder: Path) -> Preparation:
@@ -141,13 +172,16 @@ def read_preparation(folder: Path) -> Preparation:
     Raises:
         InvalidArtifact: It is no preparation, or one of another version.
     """
-    raw = read_json_object(folder / RECORD_NAME)
+    try:
+        raw, listed = read_json_object(folder / RECORD_NAME), read_manifest(folder)
+    except InvalidArtifact:
+        raise _broken(folder, "has no record that can be read") from None
     basis: Any = raw.get("basis")
     if raw.get("version") != _VERSION or not isinstance(raw.get("package"), str):
         raise _broken(folder / RECORD_NAME, "is not the record of a preparation")
     if not isinstance(basis, dict) or set(basis) != set(Basis.__dataclass_fields__):
         raise _broken(folder / RECORD_NAME, "does not say what was prepared")
-    files = {name: file.size_bytes for name, file in read_manifest(folder).items() if name != RECORD_NAME}
+    files = {name: file.size_bytes for name, file in listed.items() if name != RECORD_NAME}
     return Preparation(folder, Path(raw["package"]), Basis(**basis), files)
 
 

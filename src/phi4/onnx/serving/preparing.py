@@ -35,7 +35,9 @@ from phi4.onnx.serving.comparing import computed
 from phi4.onnx.serving.prepared import FOLDER, Preparation, basis_of, read_preparation, write_record
 from phi4.onnx.serving.session import choose_session, store_session
 
-if sys.platform != "win32":
+if sys.platform == "win32":
+    import msvcrt
+else:
     import fcntl
 
 Told = Callable[[str, int, int], None]
@@ -57,7 +59,8 @@ def prepare(package: OnnxPackage, told: Told) -> Preparation:
     """Store the graphs of a package as this machine computes them.
 
     What is there for the same package, ONNX Runtime and processor is replaced; what was made of the same
-    folder for this processor from other files, or for another ONNX Runtime, is removed afterwards.
+    folder for this processor from other files, or for another ONNX Runtime, is removed afterwards, and so is
+    what was made of a folder that is gone.
 
     Args:
         package: Opened with everything that is going to be used.
@@ -71,7 +74,7 @@ def prepare(package: OnnxPackage, told: Told) -> Preparation:
     """
     with _alone() as home:
         for left in home.glob(f"*{_PART}"):
-            shutil.rmtree(left)
+            shutil.rmtree(left, ignore_errors=True)
         sizes = _sizes(package)
         check_room(home, sum(sizes.values()), "preparing the package")
         basis = basis_of(package.path)
@@ -89,8 +92,9 @@ def prepare(package: OnnxPackage, told: Told) -> Preparation:
             shutil.rmtree(part, ignore_errors=True)
         _remember(folder)
         found = read_preparation(folder)
-        for other in _made_of(home, package.path):
-            if other.folder != folder and other.basis.processor == basis.processor:
+        for other in _all(home):
+            mine = other.package == package.path.resolve() and other.basis.processor == basis.processor
+            if other.folder != folder and (mine or not other.package.is_dir()):
                 shutil.rmtree(other.folder)
         return found
 
@@ -110,7 +114,8 @@ def remove_prepared(package: Path) -> list[Path]:
     """
     with _alone() as home:
         fitting = home / basis_of(package).key  # also of a copy of this package, or broken
-        found = {each.folder for each in _made_of(home, package)} | ({fitting} if fitting.is_dir() else set())
+        found = {each.folder for each in _all(home) if each.package == package.resolve()}
+        found |= {fitting} if fitting.is_dir() else set()
         for folder in found:
             shutil.rmtree(folder)
     return sorted(found)
@@ -135,15 +140,23 @@ def _store(graph: Path, folder: Path, size: int, told: Callable[[int, int], None
         storing.result()
     written = [path for path in (target, data) if path.is_file()]
     size = sum(path.stat().st_size for path in written)
-    if any(offset % ALIGNMENT for offset in packed_offsets(target.read_bytes())):
+    if not _aligned(target):
         _log.info("%s is left out: its weights would not lie in memory as kernels expect", graph)
         for path in written:
             path.unlink()
     else:
         for path in written:
-            with path.open("rb") as file:
+            with path.open("r+b") as file:  # Windows syncs what is open for writing
                 os.fsync(file.fileno())  # digests are remembered: nobody reads it to compare after a crash
     told(size, size)
+
+
+def _aligned(graph: Path) -> bool:
+    """Whether all arranged weights of a stored graph lie where kernels expect them; False = unknown, too."""
+    try:
+        return not any(offset % ALIGNMENT for offset in packed_offsets(graph.read_bytes()))
+    except ValueError:
+        return False
 
 
 def _check_same(package: OnnxPackage, found: Preparation) -> None:
@@ -155,7 +168,7 @@ def _check_same(package: OnnxPackage, found: Preparation) -> None:
     choice = choose_session()
     expected = computed(package, choice)
     gc.collect()  # a runner refers to itself, and two at once might not fit
-    if computed(package, replace(choice, prepared=found)) != expected:
+    if computed(package, replace(choice, prepared=found, strict=True)) != expected:
         raise Phi4Error(
             f"{package.path}: as ONNX Runtime {onnxruntime.__version__} stores its graphs here they compute "
             "something else, so nothing is kept; they are opened as ever"
@@ -169,15 +182,15 @@ def _remember(folder: Path) -> None:
         verified.remember(folder / name, stated.sha256)
 
 
-def _made_of(home: Path, package: Path) -> Iterator[Preparation]:
-    """Preparations of a package's folder."""
+def _all(home: Path) -> Iterator[Preparation]:
+    """Every preparation there is; what only leads to a folder is none."""
     for folder in sorted(home.iterdir()):
+        if folder.is_symlink() or not folder.is_dir():
+            continue
         try:
-            found = read_preparation(folder) if folder.is_dir() else None
+            yield read_preparation(folder)
         except InvalidArtifact:
             continue
-        if found is not None and found.package == package.resolve():
-            yield found
 
 
 @contextmanager
@@ -191,11 +204,18 @@ def _alone() -> Iterator[Path]:
     if cache is None:
         raise InvalidRequest(f"no home folder to keep prepared graphs in; set {VARIABLE} to a folder")
     home = cache / FOLDER
-    home.mkdir(parents=True, exist_ok=True)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (home / _LOCK).open("a") as file:
-        if sys.platform != "win32":
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise InvalidRequest(f"{home}: another phi4 prepare is at work; wait until it ends") from None
+        try:
+            _lock(file.fileno())
+        except OSError:
+            raise InvalidRequest(f"{home}: another phi4 prepare is at work; wait until it ends") from None
         yield home
+
+
+def _lock(descriptor: int) -> None:
+    """Hold a file until it is closed; fails at once when another process holds it."""
+    if sys.platform == "win32":
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+    else:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

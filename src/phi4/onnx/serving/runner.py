@@ -23,7 +23,7 @@ from phi4.engine.runner import (
     StepResult,
 )
 from phi4.errors import ContextOverflow, InvalidRequest
-from phi4.onnx.machine.memory import FreeMemory, check_fits, free_bytes
+from phi4.onnx.machine.memory import USABLE_SHARE, FreeMemory, check_fits, free_bytes
 from phi4.onnx.package import OnnxPackage
 from phi4.onnx.package.parts import PART_GRAPHS
 from phi4.onnx.serving.encoders import Encoders
@@ -186,7 +186,10 @@ class OrtRunner:
 
     def _check_room(self, *graphs: str) -> None:
         """Refuse graphs whose weights do not fit beside what open sequences may still write."""
-        needed = sum(self.package.loaded_bytes(name) for name in graphs)
+        needed = sum(self._choice.own_bytes(self.package, name) for name in graphs)
+        if "head" in graphs:  # takes twice its weights for a moment, beside the decoder
+            peak = needed + self._choice.own_bytes(self.package, "head")
+            needed = max(needed, int(USABLE_SHARE * peak))
         what = f"{self.package.path}, {' and '.join(graphs)}"
         check_fits(what, needed, self._lanes.unclaimed_bytes())
 

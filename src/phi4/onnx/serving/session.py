@@ -19,6 +19,8 @@ import onnxruntime
 
 from phi4.errors import InvalidArtifact, InvalidRequest, OutOfMemory
 from phi4.onnx.machine.threads import thread_count
+from phi4.onnx.package import OnnxPackage
+from phi4.onnx.package.parts import plain_form
 from phi4.onnx.serving.prepared import Preparation
 
 CPU = "CPUExecutionProvider"
@@ -55,16 +57,23 @@ class SessionChoice:
         provider: ONNX Runtime's name of the execution provider.
         threads: Threads of one session.
         prepared: Graphs to open in place of the package's own, as far as it has them; None = no others.
+        strict: One of those that cannot be opened is an error, not passed over.
     """
 
     provider: str = CPU
     threads: int = 1
     prepared: Preparation | None = None
+    strict: bool = False
 
     @property
     def device(self) -> str:
         """The provider as a user writes it: "cpu", "openvino"."""
         return _short(self.provider)
+
+    def own_bytes(self, package: OnnxPackage, name: str) -> int:
+        """Memory of its own that a graph's weights take once opened: mapped ones take none."""
+        stored = () if self.prepared is None else self.prepared.graphs
+        return 0 if {name, plain_form(name)} & set(stored) else package.loaded_bytes(name)
 
 
 def choose_session(provider: str | None = None, threads: int | None = None) -> SessionChoice:
@@ -117,6 +126,8 @@ def open_session(path: Path, choice: SessionChoice) -> onnxruntime.InferenceSess
         try:
             return _open(stored, choice, _options(choice.threads, optimise=False))
         except InvalidArtifact as problem:
+            if choice.strict:
+                raise
             _log.warning(
                 "%s is opened in place of what was prepared of it, which is slower: %s", path, problem
             )

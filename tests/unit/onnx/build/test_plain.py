@@ -11,7 +11,7 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from phi4.checkpoint import LoadedAdapter
+from phi4.checkpoint import LoadedAdapter, write_manifest
 from phi4.configs import AdapterConfig, Phi4Config
 from phi4.engine.runner import Draw, Row, SequenceSpec, StepPlan, TextPiece
 from phi4.errors import InvalidArtifact
@@ -130,3 +130,17 @@ def test_plain_form_takes_the_memory_of_the_full_one(
     package = open_package(write_package(tmp_path / "p", text, tensors, precision=Precision("fp16")))
     assert package.loaded_bytes("decoder.plain") == package.loaded_bytes("decoder")
     assert package.loaded_bytes("decoder") == 2 * (tmp_path / "p/decoder.onnx.data").stat().st_size
+
+
+def test_package_from_before_there_were_plain_forms_opens(both_forms: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "older"
+    folder.mkdir()
+    for file in both_forms.iterdir():
+        if ".plain" not in file.name and file.name != "manifest.json":
+            (folder / file.name).write_bytes(file.read_bytes())
+    write_manifest(folder)
+    older, package = open_package(folder), open_package(both_forms)
+    assert older.plain_graphs == () and package.plain_graphs == ("decoder", "prefill")
+    np.testing.assert_allclose(
+        logprobs(OrtRunner(older, ONE), 7), logprobs(OrtRunner(package, ONE), 7), atol=2e-6
+    )

@@ -40,13 +40,13 @@ def test_system_that_does_not_tell_is_unknown(tmp_path: Path) -> None:
     ],
 )
 def test_group_of_version_2_limits(tmp_path: Path, limit: str, used: str, cached: str, free: int) -> None:
-    group = "sys/fs/cgroup/work"
+    group, half = "sys/fs/cgroup/work", int(cached) // 3
     files = {
         "proc/meminfo": MEMINFO,
         "proc/self/cgroup": "0::/work\n",
         f"{group}/memory.max": limit + "\n",
         f"{group}/memory.current": used + "\n",
-        f"{group}/memory.stat": f"anon 5\ninactive_file {cached}\n",
+        f"{group}/memory.stat": f"anon 5\ninactive_file {half}\nactive_file {int(cached) - half}\n",
     }
     assert free_bytes(system(tmp_path, files)) == free
 

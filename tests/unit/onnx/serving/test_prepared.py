@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -221,9 +222,9 @@ def of_another(folder: Path) -> None:
     write_manifest(folder)
 
 
-def no_graph(folder: Path) -> None:
+def no_graph(folder: Path, content: bytes = b"no protobuf at all") -> None:
     """Put something else in place of a graph, as if it had been written so."""
-    (folder / "head.onnx").write_bytes(b"no protobuf at all")
+    (folder / "head.onnx").write_bytes(content)
     write_manifest(folder)
 
 
@@ -231,14 +232,15 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "byte": (lambda folder: flip(folder / "decoder.onnx.data"), "changed since it was written"),
     "end": (lambda folder: (folder / "speech.onnx.data").write_bytes(b""), "is not there with the"),
     "graph gone": (lambda folder: (folder / "head.onnx").unlink(), "is not there with the"),
-    "manifest gone": (lambda folder: (folder / "manifest.json").unlink(), "cannot be read"),
+    "manifest gone": (lambda folder: (folder / "manifest.json").unlink(), "has no record that can be read"),
     "record": (lambda folder: (folder / RECORD_NAME).write_text("{}"), "is not the record of a preparation"),
     "no basis": (
         lambda folder: (folder / RECORD_NAME).write_text('{"version": 1, "package": "p", "basis": {}}'),
         "does not say what was prepared",
     ),
     "of another": (of_another, "was made of another package"),
-    "no graph": (no_graph, "cannot run this graph"),
+    "no graph": (no_graph, "is no graph that ONNX Runtime stored"),
+    "graph of nothing": (lambda folder: no_graph(folder, b""), "cannot run this graph"),
 }
 
 
@@ -300,3 +302,36 @@ def test_messages_name_the_graph_of_the_package(packages: Callable[[str], OnnxPa
     graph.take("logits", np.zeros((1, 320), np.float32))
     with pytest.raises(InvalidArtifact, match=f"^{package.path}/head.onnx: "):
         graph.run()
+
+
+def test_cache_that_cannot_be_looked_into_holds_nothing(
+    packages: Callable[[str], OnnxPackage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PHI4_CACHE", "/" + "x" * 300)  # no system takes the name, which is an OSError
+    assert find_prepared(packages("fp32").path) is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders of users are kept apart by the system")
+@pytest.mark.parametrize("where", [".", ".."])
+def test_what_another_user_may_have_written_is_not_opened(
+    packages: Callable[[str], OnnxPackage], where: str
+) -> None:
+    package = packages("fp32")
+    folder = prepare(package, quietly).folder
+    assert find_prepared(package.path) is not None
+    (folder / where).chmod(0o777)
+    with pytest.raises(InvalidArtifact, match="others may write there"):
+        find_prepared(package.path)
+
+
+def test_stored_graph_that_reads_a_file_from_elsewhere_is_refused(
+    packages: Callable[[str], OnnxPackage],
+) -> None:
+    package = packages("fp32")
+    folder = prepare(package, quietly).folder
+    graph = folder / "decoder.onnx"
+    graph.write_bytes(graph.read_bytes().replace(b"decoder.onnx.data", b"../coder.onnx.dat"))
+    (folder / "manifest.json").unlink()
+    write_manifest(folder)
+    with pytest.raises(InvalidArtifact, match="from another file than its own"):
+        find_prepared(package.path)

@@ -212,3 +212,24 @@ def test_record_names_package_runtime_and_processor(package: OnnxPackage) -> Non
     listed = json.loads((package.path / "manifest.json").read_text())["files"]
     assert raw["basis"]["sources"]["head.onnx"] == listed["head.onnx"]["sha256"]
     assert not {"config.json", "tokenizer.json"} & set(raw["basis"]["sources"])
+
+
+def test_stored_graph_that_cannot_be_opened_is_not_compared_with_itself(
+    package: OnnxPackage, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The graph alone, without the file its weights are in."""
+    monkeypatch.setattr(preparing, "store_session", lambda path, target: shutil.copyfile(path, target))
+    with pytest.raises(InvalidArtifact):
+        prepare(package, quietly)
+    assert not there(home)
+
+
+def test_preparation_of_a_folder_that_is_gone_goes_with_the_next(
+    package: OnnxPackage, home: Path, tmp_path: Path
+) -> None:
+    left = prepare(package, quietly).folder
+    shutil.move(package.path, tmp_path / "elsewhere")
+    other = exported_again(open_package(tmp_path / "elsewhere"))
+    assert there(home) == {left.name}
+    assert there(home) != {prepare(other, quietly).folder.name} or not left.exists()
+    assert not left.exists()
