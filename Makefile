@@ -152,5 +152,5 @@ $(FOR_TEST): pyproject.toml constraints.txt | $(BIN)/python
 	@sh scripts/system-packages.sh --missing >&2 || sh scripts/system-packages.sh --line >&2
 	@echo "installing phi4 with torch and the tools for training and testing into $(VENV) (once)"
 	@$(or $(TORCH_HINT),:)
-	@$(PIP_INSTALL) -e '.[torch,train,video,dev]'
+	@$(PIP_INSTALL) -e '.[torch,train,serve,video,dev]'
 	@touch $@ $(FOR_RUN)

@@ -58,7 +58,41 @@ class AudioPart:
     source: AudioSource
 
 
-Part = TextPart | ImagePart | AudioPart
+@dataclass(frozen=True)
+class VideoPart:
+    """A film: shown to the model as frames and heard as its sound track.
+
+    Attributes:
+        source: An MP4, MOV or WebM file.
+        detail: How closely each frame is looked at; None = as the request says, else "low".
+        num_frames: Frames to show, evenly spread; None = one a second, at most 16.
+        sound: Whether the sound track is heard too, where there is one and the model hears.
+    """
+
+    source: MediaSource
+    detail: Detail | None = None
+    num_frames: int | None = None
+    sound: bool = True
+
+
+@dataclass(frozen=True)
+class FilePart:
+    """A document: PDF pages as pictures with their text, a web page or a text file as text.
+
+    Attributes:
+        source: The file.
+        name: What the model and errors call it; empty = the name of a path, else "document".
+        pages: First and last page to read of a PDF, from 1; None = all.
+        detail: How closely pages are looked at; None = as the request says, else "auto".
+    """
+
+    source: MediaSource
+    name: str = ""
+    pages: tuple[int, int] | None = None
+    detail: Detail | None = None
+
+
+Part = TextPart | ImagePart | AudioPart | VideoPart | FilePart
 
 
 @dataclass(frozen=True)
