@@ -251,14 +251,16 @@ class Phi4:
         timestamps: bool = False,
         hot_words: HotWords = (),
         skip_silence: bool = True,
-        max_segment_s: float = 30.0,
+        max_segment_s: float | None = None,
         sampling: SamplingParams | None = None,
         **options: Any,
     ) -> Transcript:
         """Write down what a recording says.
 
-        Up to 40 s are heard in one piece; what is longer is cut at pauses, the parts share steps, and their
-        texts are put side by side. Where nobody speaks no model is asked, and the transcript is empty.
+        Up to 40 s are heard in one piece; what is longer is cut at pauses into parts of at most 30 s, which
+        share steps, and their texts are put side by side. A model trained on shorter clips says so in its
+        config and is given shorter parts; nano's are 4 s. Where nobody speaks no model is asked, and the
+        transcript is empty.
 
         Args:
             audio: The recording.
@@ -267,8 +269,8 @@ class Phi4:
             hot_words: Names and words to expect, at most 100: a list, or one text with commas. They are added
                 to the instruction as text; the released model was not trained on that, see docs/media.md.
             skip_silence: False = hear everything, for song and for sound that is no speech.
-            max_segment_s: Longest part of what is cut, 1 to 40; the released model was trained on clips up to
-                30 s.
+            max_segment_s: Longest part of what is cut, 1 to 40; what is a third longer is still heard whole.
+                None = the config's.
             sampling: As in `chat`; a length limit is that of each part.
             options: As in `chat`.
 
@@ -277,7 +279,7 @@ class Phi4:
                 is out of range.
             InvalidMedia: As `chat`.
         """
-        settings = SpeechSettings(max_segment_s=max_segment_s)
+        settings = None if max_segment_s is None else SpeechSettings(max_segment_s=max_segment_s)
         ask = partial(transcribe_message, hot_words=checked_hot_words(hot_words))
         return self._heard(audio, ask, timestamps, skip_silence, settings, sampling, options)
 
@@ -290,7 +292,7 @@ class Phi4:
         timestamps: bool = False,
         hot_words: HotWords = (),
         skip_silence: bool = True,
-        max_segment_s: float = 30.0,
+        max_segment_s: float | None = None,
         sampling: SamplingParams | None = None,
         **options: Any,
     ) -> Transcript:
@@ -312,7 +314,7 @@ class Phi4:
             InvalidRequest: Unknown language, or as `transcribe`.
             InvalidMedia: As `chat`.
         """
-        settings = SpeechSettings(max_segment_s=max_segment_s)
+        settings = None if max_segment_s is None else SpeechSettings(max_segment_s=max_segment_s)
         words, language = checked_hot_words(hot_words), language_name(to)
 
         def ask(part: AudioSource) -> Message:
@@ -326,7 +328,7 @@ class Phi4:
         ask: Callable[[AudioSource], Message],
         timestamps: bool,
         skip_silence: bool,
-        settings: SpeechSettings,
+        settings: SpeechSettings | None,
         sampling: SamplingParams | None,
         options: Mapping[str, Any],
     ) -> Transcript:

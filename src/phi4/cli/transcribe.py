@@ -52,9 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-segment-s",
         type=float,
-        default=30.0,
         metavar="S",
-        help="longest piece a recording over 40 s is cut into (default: 30)",
+        help="longest piece a long recording is cut into (default: as the model was trained, 30; nano 4)",
     )
     parser.add_argument("--stats", action="store_true", help="adapter, tokens and times on standard error")
     options.add_sampling_options(parser)

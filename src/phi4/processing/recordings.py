@@ -1,10 +1,12 @@
-"""Recordings of any length as parts a model hears well: whole up to 40 s, cut at pauses beyond.
+"""Recordings of any length as parts a model hears well: short ones whole, long ones cut at pauses.
 
     parts = cut_recording(processor.hear("lecture.mp3"), config.speech)
 
-The speech encoder looks at 40 s at a time, and speech models repeat themselves or invent words on longer
-recordings and on silence. So what is longer is cut at pauses into segments of at most 30 s, and where nobody
-speaks there is no part, and no model is asked. Features are computed once; parts are slices of them.
+The speech encoder looks at 40 s at a time, and speech models repeat themselves or invent words on silence and
+on recordings much longer than those they were trained on. So what is longer than 40 s is cut at pauses into
+segments of at most 30 s, and where nobody speaks there is no part, and no model is asked. A model that was
+trained on shorter clips is given shorter parts (`SpeechConfig.max_segment_s`). Features are computed once;
+parts are slices of them.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ from dataclasses import dataclass, replace
 from phi4.configs import SpeechConfig
 from phi4.processing.mel import cut_audio
 from phi4.processing.speech_segments import (
-    DEFAULT_SPEECH,
     FRAMES_PER_S,
     WINDOW_S,
     SpeechSettings,
@@ -22,6 +23,8 @@ from phi4.processing.speech_segments import (
 )
 from phi4.types import AudioArrays
 
+WHOLE = 4 / 3
+"""What is no longer than this many of the longest segments is heard in one piece: up to 40 s, one window."""
 TIMED_PAUSE_S = 0.5
 """With timestamps, a part ends at a pause of this length between padded stretches: about one a sentence."""
 
@@ -49,7 +52,7 @@ def cut_recording(
     *,
     timestamps: bool = False,
     skip_silence: bool = True,
-    settings: SpeechSettings = DEFAULT_SPEECH,
+    settings: SpeechSettings | None = None,
 ) -> tuple[HeardPart, ...]:
     """The parts of a recording, in order and without overlap; none when nobody speaks.
 
@@ -58,8 +61,11 @@ def cut_recording(
         cfg: Speech config of the model.
         timestamps: Cut at pauses even what could be heard in one piece, for the times.
         skip_silence: False = every second is in a part, for sound that is no speech.
-        settings: What counts as speech, and how long a part may be.
+        settings: What counts as speech, and how long a part may be; None = as long as the model's
+            training clips.
     """
+    settings = settings or SpeechSettings(max_segment_s=cfg.max_segment_s)
+    whole_s = min(WINDOW_S, WHOLE * settings.max_segment_s)
     if timestamps:
         settings = replace(settings, pause_s=min(settings.pause_s, TIMED_PAUSE_S))
     segments = segment_speech(recording.features, settings, skip_silence=skip_silence)
@@ -69,7 +75,7 @@ def cut_recording(
         )
         for regions in (segment.voiced for segment in segments)
     ]
-    if segments and recording.duration_s <= WINDOW_S and not timestamps:
+    if segments and recording.duration_s <= whole_s and not timestamps:
         everything = tuple(stretch for stretches in voiced for stretch in stretches)
         return (HeardPart(recording, everything[0][0], everything[-1][1], everything),)
     return tuple(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -89,3 +90,13 @@ def test_silence_and_noise_give_no_part(cfg: SpeechConfig, seconds: float, level
 def test_parts_are_as_long_as_the_settings_allow(cfg: SpeechConfig, lecture: AudioArrays) -> None:
     parts = cut_recording(lecture, cfg, settings=SpeechSettings(max_segment_s=9.0))
     assert len(parts) == 7 and max(part.audio.duration_s for part in parts) <= 9.02
+
+
+def test_a_model_of_short_clips_hears_short_parts_and_a_third_more_in_one_piece(cfg: SpeechConfig) -> None:
+    short = replace(cfg, max_segment_s=4.0)
+    long = audio_arrays(talk(*[0.4, 2.5] * 5, 0.4), cfg)
+    assert len(cut_recording(long, cfg)) == 1
+    parts = cut_recording(long, short)
+    assert len(parts) == 5 and max(part.audio.duration_s for part in parts) <= 4.02
+    assert len(cut_recording(audio_arrays(talk(0.4, 4.5, 0.4), cfg), short)) == 1
+    assert len(cut_recording(audio_arrays(talk(0.4, 4.8, 0.4), cfg), short)) > 1
