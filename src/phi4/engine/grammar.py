@@ -1,7 +1,7 @@
 """What the engine asks of a grammar: which tokens may come next, and that one has come.
 
-`phi4.engine.structured` makes grammars of schemas and patterns; a test or a caller may bring any object
-with these members. One object serves one answer.
+`phi4.engine.structured.compiler` makes grammars of schemas and patterns; a test or a caller may bring any
+object with these members. One object serves one answer.
 """
 
 from __future__ import annotations
