@@ -19,6 +19,7 @@ from phi4.testing.scripted import Logits, ScriptedRunner, babbling, saying
 from phi4.testing.tiny import tiny_config, write_tiny_tokenizer
 from phi4.types import (
     AudioArrays,
+    AudioSource,
     Completion,
     ImageArrays,
     MediaSpan,
@@ -39,6 +40,12 @@ class PlainProcessor:
         self.config = config
 
     def prepare(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> ModelInputs:
+        raise AssertionError("these requests carry arrays")
+
+    def plain(self, messages: Sequence[Message]) -> tuple[Message, ...]:
+        return tuple(messages)
+
+    def hear(self, source: AudioSource) -> AudioArrays:
         raise AssertionError("these requests carry arrays")
 
 

@@ -169,7 +169,7 @@ class Generator:
         if request.overflow == "error":
             return prepare(request.messages)
         room = self.runner.info.max_context_tokens - request.sampling.max_new_tokens
-        return fit_messages(request.messages, prepare, room, request.overflow).inputs
+        return fit_messages(self.processor.plain(request.messages), prepare, room, request.overflow).inputs
 
     def _route(self, request: Request, inputs: ModelInputs) -> Route:
         chosen = choose_adapters(self.processor.config, inputs, self._user_adapter)

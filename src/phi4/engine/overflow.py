@@ -43,7 +43,8 @@ def fit_messages(
     Args:
         messages: The conversation.
         prepare: Makes arrays of messages. Called once where all fits, and about log2(turns) times more where
-            turns have to go: media that stay are prepared again. It may raise `ContextOverflow` itself.
+            turns have to go: pictures and recordings that stay are prepared again; videos and files are to be
+            read before (`Processor.plain`). It may raise `ContextOverflow` itself.
         room_tokens: Positions there are for the prompt.
         overflow: "error" refuses, "drop_oldest" leaves out as few of the oldest turns as it can.
 

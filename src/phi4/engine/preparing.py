@@ -30,6 +30,10 @@ class Prepares(Protocol):
         """Turn a conversation into one row."""
         ...
 
+    def plain(self, messages: Sequence[Message]) -> tuple[Message, ...]:
+        """The conversation with its videos and files read, for who prepares parts of it several times."""
+        ...
+
     def hear(self, source: AudioSource) -> AudioArrays:
         """The features of a whole recording."""
         ...
@@ -67,6 +71,10 @@ class LoadedProcessor:
     def prepare(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> ModelInputs:
         """Turn a conversation into one row; see `Processor.prepare`."""
         return self.processor.prepare(messages, tools, self.max_crops, self.placement)
+
+    def plain(self, messages: Sequence[Message]) -> tuple[Message, ...]:
+        """The conversation with its videos and files read; see `Processor.plain`."""
+        return self.processor.plain(messages)
 
     def hear(self, source: AudioSource) -> AudioArrays:
         """The features of a whole recording; see `Processor.hear`."""

@@ -108,7 +108,7 @@ class Processor:
             MissingExtra: A video or a recording in a container (M4A, MP4, WebM) needs PyAV, a PDF pypdfium2.
             ContextOverflow: The row is longer than the model's context; media behind that are not opened.
         """
-        chat = self.renderer.render(self._plain(messages), tools, True, placement)
+        chat = self.renderer.render(self.plain(messages), tools, True, placement)
         return self._fill(chat, max_crops)
 
     def prepare_training(
@@ -126,7 +126,7 @@ class Processor:
         Raises:
             InvalidRequest: Also when no assistant turn is there to learn from.
         """
-        chat = self.renderer.render(self._plain(messages), tools, False, placement)
+        chat = self.renderer.render(self.plain(messages), tools, False, placement)
         if not chat.loss_spans:
             raise InvalidRequest("no assistant message to learn from; end the conversation with one")
         inputs = self._fill(chat, max_crops)
@@ -146,8 +146,17 @@ class Processor:
         """
         return self._audio(source, name)
 
-    def _plain(self, messages: Sequence[Message | Mapping[str, Any]]) -> tuple[Message, ...]:
-        """The conversation, its videos and files expanded to what the renderer knows."""
+    def plain(self, messages: Sequence[Message | Mapping[str, Any]]) -> tuple[Message, ...]:
+        """The conversation, its videos and files expanded to what the renderer knows.
+
+        `prepare` does this by itself; who prepares parts of one conversation several times does it once
+        before.
+
+        Raises:
+            InvalidRequest: As `prepare`.
+            InvalidMedia: The same.
+            MissingExtra: The same.
+        """
         sees, hears = self.config.vision is not None, self.config.speech is not None
         return expand_messages(parse_messages(messages), self._opening, sees=sees, hears=hears)
 

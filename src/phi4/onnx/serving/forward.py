@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from phi4.checkpoint.adapters import LoadedAdapter
+from phi4.checkpoint.adapters import UserAdapters, user_adapters
 from phi4.engine.runner import Draw, Row, Score, TextPiece
 from phi4.errors import OutOfMemory
 from phi4.onnx.machine.memory import USABLE_SHARE, free_bytes
@@ -59,7 +59,7 @@ class Forward:
     Args:
         package: The package.
         choice: Provider and threads.
-        adapter: The user's own adapter.
+        adapter: The user's own adapter; several = each for the rows that name it.
         free: Tells how many bytes are free for the form for prompts, None = unknown.
 
     Raises:
@@ -71,14 +71,16 @@ class Forward:
         self,
         package: OnnxPackage,
         choice: SessionChoice,
-        adapter: LoadedAdapter | None,
+        adapter: UserAdapters,
         free: Callable[[], int | None] = free_bytes,
     ) -> None:
         self._package = package
         self._choice = choice
         self._free = free
-        self._user_name = None if adapter is None else adapter.config.name
-        self._slot = slot_arrays(package.config.decoder, adapter) if package.user_slot else {}
+        decoder = package.config.decoder
+        self._slots = {own.config.name: slot_arrays(decoder, own) for own in user_adapters(adapter)}
+        if package.user_slot and not self._slots:
+            self._slots[""] = slot_arrays(decoder, None)
         self._tables = RotaryTables(package.config.decoder)
         self._embedding = Embedding(package)
         self._decoder = self._open("decoder")
@@ -171,4 +173,4 @@ class Forward:
             return self._decoder
 
     def _open(self, name: str) -> DecoderGraph:
-        return DecoderGraph(self._package, name, self._choice, self._user_name, self._slot)
+        return DecoderGraph(self._package, name, self._choice, self._slots)
