@@ -15,7 +15,19 @@ import pytest
 import phi4
 from phi4.cli.main import VERBS, build_parser
 
-PUBLIC_VERBS = ["ask", "chat", "transcribe", "show", "export", "doctor", "bench"]
+PUBLIC_VERBS = [
+    "ask",
+    "chat",
+    "transcribe",
+    "serve",
+    "list",
+    "pull",
+    "rm",
+    "show",
+    "export",
+    "doctor",
+    "bench",
+]
 PUBLIC_VERBS += ["eval", "train", "demo", "version"]
 PAGES = ["README.md", "CHANGELOG.md"]
 PAGES += [f"docs/{page.name}" for page in sorted((Path(__file__).parents[2] / "docs").glob("*.md"))]

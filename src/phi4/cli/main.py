@@ -14,7 +14,23 @@ import os
 import sys
 from collections.abc import Sequence
 
-from phi4.cli import ask, bench, chat, demo, doctor, evaluate, export, show, train, transcribe, version
+from phi4.cli import (
+    ask,
+    bench,
+    chat,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    listing,
+    pull,
+    remove,
+    serve,
+    show,
+    train,
+    transcribe,
+    version,
+)
 from phi4.cli.console import print_error
 from phi4.cli.options import use_threads
 from phi4.errors import Phi4Error
@@ -24,6 +40,10 @@ VERBS = {
     "ask": ask,
     "chat": chat,
     "transcribe": transcribe,
+    "serve": serve,
+    "list": listing,
+    "pull": pull,
+    "rm": remove,
     "show": show,
     "export": export,
     "doctor": doctor,

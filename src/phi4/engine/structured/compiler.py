@@ -103,7 +103,7 @@ class GrammarCompiler:
             except ImportError:
                 raise MissingExtra(
                     "answers in a given form need llguidance, which is not installed; "
-                    "install it with: pip install 'phi4[serve]'"
+                    "from the checkout: pip install '.[serve]'"
                 ) from None
             limits = self.limits
             self._native_limits = LLParserLimits(

@@ -113,7 +113,7 @@ class Preparing:
         rows = []
         for part in cut_recording(recording, speech, timestamps=request.timestamps):
             if request.translate_to:
-                message = translate_message(part.audio, request.translate_to)
+                message = translate_message(part.audio, request.translate_to, hot_words=request.hot_words)
             else:
                 message = transcribe_message(part.audio, request.hot_words)
             inputs = self._loaded.prepare([message])
