@@ -80,7 +80,7 @@ def _add_access(group: argparse._ArgumentGroup) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help='value of the Host header to answer, "*" = any (default: this machine\'s names)',
+        help='value of the Host header to answer beside this machine\'s own, "*" = any; may be repeated',
     )
     group.add_argument("--open-to-all", action="store_true", help="serve other machines without keys")
     group.add_argument("--allow-remote", action="store_true", help="fetch media given as http(s) URLs")

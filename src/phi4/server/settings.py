@@ -64,7 +64,7 @@ class ServerSettings:
 
         host: Address to listen at.
         port: Port; 0 = any that is free, printed at start.
-        allowed_hosts: Values of the Host header that are answered; empty = `host` and the names of this
+        allowed_hosts: Values of the Host header that are answered beside `host` and the names of this
             machine's loopback. "*" = any.
         key_digests: SHA-256 of each key in hexadecimal; empty = no key is asked for, which is refused when
             `host` is no loopback address unless `open_to_all`.
@@ -191,11 +191,9 @@ class ServerSettings:
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """Values of the Host header (port aside) that are answered; ("*",) = any."""
-        if self.allowed_hosts:
-            return self.allowed_hosts
+        """Values of the Host header (port aside) that are answered; "*" among them = any."""
         own = f"[{self.host}]" if ":" in self.host else self.host
-        return (*_LOCAL_NAMES, own) if own not in _LOCAL_NAMES else _LOCAL_NAMES
+        return tuple(dict.fromkeys((*_LOCAL_NAMES, own, *self.allowed_hosts)))
 
 
 _LARGE = 2**53

@@ -58,11 +58,16 @@ def test_a_key_in_place_of_its_digest_is_refused_and_not_shown() -> None:
     assert "my-secret-key" not in str(refused.value)
 
 
-def test_host_names_are_the_loopback_ones_and_the_address_listened_at() -> None:
+def test_host_names_are_the_loopback_ones_the_address_listened_at_and_those_added() -> None:
     assert ServerSettings().hosts == ("localhost", "127.0.0.1", "[::1]")
     assert ServerSettings(host="10.0.0.7", key_digests=(DIGEST,)).hosts[-1] == "10.0.0.7"
     assert ServerSettings(host="fd00::7", key_digests=(DIGEST,)).hosts[-1] == "[fd00::7]"
-    assert ServerSettings(allowed_hosts=("phi.example",)).hosts == ("phi.example",)
+    assert ServerSettings(allowed_hosts=("phi.example",)).hosts == (
+        "localhost",
+        "127.0.0.1",
+        "[::1]",
+        "phi.example",
+    )
 
 
 def test_two_adapters_of_one_name_are_refused() -> None:
