@@ -29,6 +29,7 @@ class Sizes:
         steady_answer: Tokens of answers whose steady rate is measured.
         rows: Answers that are written together there.
         turns: Samples of each series.
+        overload_turns: Samples with requests at a steady rate.
         window_s: For how long requests come at a steady rate.
         deadline_s: Time an answer has to be worth anything there.
         overload: How many times what it can do is asked of it.
@@ -40,6 +41,7 @@ class Sizes:
     steady_answer: int
     rows: int = 8
     turns: int = 5
+    overload_turns: int = 3
     window_s: float = 30.0
     deadline_s: float = 20.0
     overload: int = 10
@@ -56,6 +58,7 @@ LARGE = Sizes(
     rounds={1: 4, 4: 2, 8: 2, 16: 2},
     steady_answer=64,
     turns=3,
+    overload_turns=1,
     window_s=180.0,
     deadline_s=90.0,
 )

@@ -1,4 +1,4 @@
-"""A measured server: started on a port of its own, watched with all its processes, ended by its number. Linux."""
+"""A measured server: started on a port of its own, watched with all its processes, ended by number. Linux."""
 
 from __future__ import annotations
 

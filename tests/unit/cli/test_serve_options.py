@@ -83,4 +83,4 @@ def test_names_that_collide_are_refused_before_a_model_is_loaded() -> None:
 def test_switches_reach_the_settings() -> None:
     found = parsed("--no-page", "--allow-remote", "--no-speculation", "--allowed-host", "phi.example")
     assert (found.page, found.allow_remote, found.speculate) == (False, True, False)
-    assert found.hosts == ("phi.example",)
+    assert found.allowed_hosts == ("phi.example",)

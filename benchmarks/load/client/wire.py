@@ -39,10 +39,9 @@ class Wire:
             EOFError: The server closed it before the answer was whole.
             ValueError: What came is no HTTP.
         """
-        reader, writer = await self._open()
         try:
-            writer.write(request)
-            status, headers = _head(await reader.readuntil(_CRLF + _CRLF))
+            reader, head = await self._head(request)
+            status, headers = _parsed(head)
             if headers.get(b"transfer-encoding", b"").lower() == b"chunked":
                 await _chunks(reader, status, hear)
             else:
@@ -60,12 +59,23 @@ class Wire:
             self._streams[1].transport.abort()
             self._streams = None
 
-    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        if self._streams is not None and self._streams[0].at_eof():
-            self.abort()  # the server does not keep idle connections for ever
-        if self._streams is None:
-            self._streams = await asyncio.open_connection(self._host, self._port)
-        return self._streams
+    async def _head(self, request: bytes) -> tuple[asyncio.StreamReader, bytes]:
+        """Send a request and read the head of its answer, on the old connection if the server kept it."""
+        if self._streams is not None:
+            try:
+                return await self._sent(*self._streams, request)
+            except (asyncio.IncompleteReadError, ConnectionError) as error:
+                self.abort()
+                if getattr(error, "partial", b""):
+                    raise
+        self._streams = await asyncio.open_connection(self._host, self._port)
+        return await self._sent(*self._streams, request)
+
+    async def _sent(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes
+    ) -> tuple[asyncio.StreamReader, bytes]:
+        writer.write(request)
+        return reader, await reader.readuntil(_CRLF + _CRLF)
 
 
 async def _chunks(reader: asyncio.StreamReader, status: int, hear: Hear) -> None:
@@ -74,7 +84,7 @@ async def _chunks(reader: asyncio.StreamReader, status: int, hear: Hear) -> None
     await reader.readuntil(_CRLF)
 
 
-def _head(block: bytes) -> tuple[int, dict[bytes, bytes]]:
+def _parsed(block: bytes) -> tuple[int, dict[bytes, bytes]]:
     first, *lines = block[:-4].split(_CRLF)
     version, _, rest = first.partition(b" ")
     if not version.startswith(b"HTTP/1."):

@@ -1,7 +1,7 @@
 """Many users of one server at a time.
 
-`keep_asking`: so many users, each of whom asks the next question when the last is answered; the server decides
-how fast. `ask_at_rate`: requests come evenly spaced however the server does, as from a crowd of strangers.
+`keep_asking`: so many users, each of whom asks the next question when the last is answered; the server
+decides how fast. `ask_at_rate`: requests come evenly spaced however the server does, as from strangers.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
-from load.asking import ask
-from load.traces import Trace
-from load.wire import Wire
+from load.client.asking import ask
+from load.client.traces import Trace
+from load.client.wire import Wire
 
 Address = tuple[str, int]
 """Host and port."""

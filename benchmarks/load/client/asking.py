@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from load.traces import OK, Trace
-from load.wire import Wire
+from load.client.traces import OK, Trace
+from load.client.wire import Wire
 
 LONGEST_S = 600.0
 """An answer that takes longer counts as lost."""
