@@ -40,6 +40,7 @@ from phi4.types import Completion, SamplingParams
 FORMS: dict[str, tuple[str, ...]] = {
     "fp32": ("--precision", "fp32"),
     "int8": ("--precision", "int8"),
+    "int8 with --fast": ("--precision", "int8", "--fast"),
     "int4": ("--precision", "int4"),
     "profile fast": PROFILES["fast"],
     "profile lean": PROFILES["lean"],

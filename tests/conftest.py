@@ -51,3 +51,12 @@ def _no_network() -> Iterator[None]:
     patch.setattr(socket.socket, "connect", connect)
     yield
     patch.undo()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The user's cache is neither read nor written: graphs prepared there are none of ours."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("PHI4_CACHE", str(tmp_path_factory.mktemp("cache")))
+    yield
+    patch.undo()

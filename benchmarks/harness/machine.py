@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from pathlib import Path
 from typing import Any
 
 from harness.environments import BENCHMARKS
-from phi4.bench.machine import processor_name
+from phi4.onnx.machine.processor import processor_flags, processor_name
 from phi4.version import __version__
 
 FLAGS = (
@@ -50,16 +49,6 @@ def beware(facts: dict[str, Any]) -> str:
 def same_machine(one: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether figures may stand in one table."""
     return all(one.get(key) == other.get(key) for key in ("processor", "flags", "cpus", "threads"))
-
-
-def processor_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
-    """Flags of the first processor; empty where the system does not tell."""
-    try:
-        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return frozenset()
-    listed = (line.partition(":")[2] for line in lines if line.startswith(("flags", "Features")))
-    return frozenset(next(listed, "").split())
 
 
 def commit() -> str:

@@ -25,7 +25,7 @@ from phi4.engine.generator import Generator, TargetScores
 from phi4.engine.longrope import check_rope_policy
 from phi4.engine.preparing import LoadedProcessor, check_choices
 from phi4.engine.request import Request
-from phi4.engine.runner import RunnerInfo
+from phi4.engine.runner import ModelRunner, RunnerInfo
 from phi4.engine.stop import checked_stops
 from phi4.errors import InvalidRequest
 from phi4.processing.chat import Placement
@@ -48,6 +48,7 @@ from phi4.processing.tiles import TilePlan, tile_image
 from phi4.processing.tokenizer import Phi4Tokenizer
 from phi4.processing.tools import normalise_tools
 from phi4.registry import (
+    RUNNERS,
     asked_runner,
     check_runner,
     find_form,
@@ -56,6 +57,7 @@ from phi4.registry import (
     open_runner,
     with_provider,
 )
+from phi4.together import at_once
 from phi4.types import (
     AudioSource,
     Completion,
@@ -136,16 +138,26 @@ def load(
         check_runner(chosen, **options)
     files = open_model(chosen, found if isinstance(found, Path) else resolve_model(name, parts), parts)
     config = files.config
-    tokenizer = Phi4Tokenizer.load(files.path, config.decoder.vocab_size)
-    processor = Processor(config, tokenizer, limits=limits, allow_remote=allow_remote)
-    prepares = LoadedProcessor(processor, max_crops, placement)
-    own = None if adapter is None else load_adapter(adapter, config)
-    if merged_adapter(files) is None:
-        warn_without_adapter(config, parts)
-    backend = open_runner(chosen, files, modalities=parts, **options, adapter=own)
-    own_name = None if own is None else own.config.name
+
+    def read_processor() -> LoadedProcessor:
+        tokenizer = Phi4Tokenizer.load(files.path, config.decoder.vocab_size)
+        processor = Processor(config, tokenizer, limits=limits, allow_remote=allow_remote)
+        return LoadedProcessor(processor, max_crops, placement)
+
+    def open_backend() -> tuple[ModelRunner, str | None]:
+        own = None if adapter is None else load_adapter(adapter, config)
+        if merged_adapter(files) is None:
+            warn_without_adapter(config, parts)
+        backend = open_runner(chosen, files, modalities=parts, **options, adapter=own)
+        return backend, None if own is None else own.config.name
+
+    if RUNNERS[chosen].beside:
+        prepares, (backend, own) = at_once(read_processor, open_backend)
+    else:
+        prepares, (backend, own) = read_processor(), open_backend()
+    tokenizer = prepares.processor.tokenizer
     generator = Generator(
-        backend, prepares, tokenizer, rope_policy=rope_policy, user_adapter=own_name, speculate=speculate
+        backend, prepares, tokenizer, rope_policy=rope_policy, user_adapter=own, speculate=speculate
     )
     return Phi4(generator, files.path, max_crops)
 

@@ -51,6 +51,8 @@ class RunnerEntry:
         checker: Function taking the options of `check_runner`, which refuses those it cannot give.
         requires: Top-level package that must be importable.
         extra: Extra of this package that brings it; empty = the base install does.
+        beside: Whether it opens in a thread of its own while the caller's does something else. PyTorch keeps
+            settings of the caller by thread, such as the default device.
         instead: What else can be done where it is not installed.
     """
 
@@ -60,6 +62,7 @@ class RunnerEntry:
     checker: str
     requires: str
     extra: str
+    beside: bool
     instead: str = ""
 
 
@@ -71,6 +74,7 @@ RUNNERS = {
         checker="check_options",
         requires="onnxruntime",
         extra="",
+        beside=True,
     ),
     "torch": RunnerEntry(
         reader=("phi4.checkpoint", "open_checkpoint"),
@@ -79,6 +83,7 @@ RUNNERS = {
         checker="check_options",
         requires="torch",
         extra="torch",
+        beside=False,
         instead=", or write a package of the model, which answers without: phi4 export MODEL --out DIR "
         "(needs pip install '.[export]')",
     ),

@@ -25,6 +25,7 @@ PUBLIC_VERBS = [
     "rm",
     "show",
     "export",
+    "prepare",
     "doctor",
     "bench",
 ]

@@ -6,13 +6,12 @@ import os
 import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from phi4.api import Phi4
+from phi4.onnx.machine.processor import processor_name
 from phi4.onnx.machine.threads import scheduled_cpus
 from phi4.version import __version__
 
-_CPUINFO = Path("/proc/cpuinfo")
 _PACKAGES = ("numpy", "onnxruntime", "torch")
 
 
@@ -43,16 +42,6 @@ def torch_threads(environment: Mapping[str, str]) -> int:
     if asked.isdecimal() and int(asked):
         return int(asked)
     return scheduled_cpus()
-
-
-def processor_name(cpuinfo: Path = _CPUINFO) -> str:
-    """The processor's own name where the system tells it, else its architecture."""
-    try:
-        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return next(iter(named), "") or platform.processor() or platform.machine()
 
 
 def runner_facts(model: Phi4) -> str:

@@ -79,6 +79,7 @@ class _Package:
     path: Path
     report: PackageReport | None
     problems: tuple[str, ...]
+    prepared: Prepared | None = None
 
     @classmethod
     def look(cls, folder: Path) -> _Package:
@@ -88,7 +89,7 @@ class _Package:
             report = describe_package(folder)
         except InvalidArtifact as refused:
             return cls(folder, None, (str(refused),))
-        return cls(folder, report, report.problems)
+        return cls(folder, report, report.problems, Prepared.look(folder))
 
     @property
     def exit_code(self) -> int:
@@ -96,11 +97,37 @@ class _Package:
 
     def as_dict(self) -> dict[str, Any]:
         known: dict[str, Any] = {"path": str(self.path)} if self.report is None else self.report.as_dict()
-        return known | {"problems": list(self.problems)}
+        prepared = None if self.prepared is None else self.prepared.folder
+        return known | {"prepared": prepared, "problems": list(self.problems)}
 
     def show(self) -> None:
         lines = [("path", str(self.path))] if self.report is None else package_facts(self.report)
+        if self.prepared is not None:
+            lines.append(("prepared", self.prepared.words))
         _print(lines, [f"problem: {line}" for line in self.problems] or [_WHOLE])
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What `phi4 prepare` stored of a package: in words, and where; None = nothing that can be used."""
+
+    words: str
+    folder: Path | None = None
+
+    @classmethod
+    def look(cls, package: Path) -> Prepared:
+        """Look in the cache; large files are not read."""
+        try:
+            from phi4.onnx.serving.prepared import find_prepared
+        except ImportError:
+            return cls("unknown, ONNX Runtime is not installed")
+        try:
+            found = find_prepared(package, compare=False)
+        except InvalidArtifact as broken:
+            return cls(f"broken, so the files above are opened: {broken}")
+        if found is None:
+            return cls("no (phi4 prepare: opens sooner, takes less memory of its own)")
+        return cls(f"for this machine, {size(found.nbytes)} in {found.folder}", found.folder)
 
 
 def _print(lines: Sequence[tuple[str, str]], below: Sequence[str]) -> None:

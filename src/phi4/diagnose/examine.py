@@ -19,6 +19,7 @@ BEFORE_LOADING: dict[str, Check] = {
     "config": files.check_config,
     "weights": files.check_weights,
     "checksums": files.check_checksums,
+    "prepared": files.check_prepared,
     "longrope": files.check_longrope,
     "adapters": files.check_adapters,
     "tokenizer": files.check_tokenizer,

@@ -18,6 +18,7 @@ from phi4.configs import read_config
 from phi4.diagnose.case import Case, need
 from phi4.diagnose.finding import Finding
 from phi4.engine.adapters import check_user_adapter, media_without_adapter
+from phi4.errors import InvalidArtifact
 from phi4.onnx import OnnxPackage, open_package
 from phi4.processing.tokenizer import ModelTokens, Phi4Tokenizer
 from phi4.registry import OpenModel, find_form, merged_adapter, with_provider
@@ -85,6 +86,29 @@ def check_checksums(case: Case) -> Finding:
         return Finding("ok", f"{path} has no {MANIFEST_NAME}, so there is nothing to compare its files with")
     told = [f"{len(verify_manifest(place))} files of {place}" for place in folders]
     return Finding("ok", f"{' and '.join(told)} are as their manifest states")
+
+
+def check_prepared(case: Case) -> Finding | None:
+    """Whether graphs stand in the cache as this machine computes them; they are opened first."""
+    files, device = need(case.files, "weights"), case.asked.device
+    if not isinstance(files, OnnxPackage) or device not in (None, "cpu"):
+        return None
+    try:
+        from phi4.onnx.serving.prepared import find_prepared
+    except ImportError:  # ONNX Runtime is not installed
+        return None
+    try:
+        found = find_prepared(files.path, compare=not case.asked.quick)
+    except InvalidArtifact as problem:
+        what, _, advice = str(problem).rpartition("; ")
+        return Finding("warning", f"{what}; the package's own graphs are opened, which is slower", advice)
+    if found is None:
+        return Finding(
+            "ok", "nothing prepared for this machine (phi4 prepare makes a large package open sooner)"
+        )
+    return Finding(
+        "ok", f"{', '.join(found.graphs)} are opened as prepared for this machine in {found.folder}"
+    )
 
 
 def check_longrope(case: Case) -> Finding:

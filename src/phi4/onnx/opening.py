@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 from phi4.checkpoint import Checkpoint, UserAdapters
 from phi4.engine.runner import ModelRunner
-from phi4.errors import InvalidRequest
+from phi4.errors import InvalidArtifact, InvalidRequest
 from phi4.onnx.package import OnnxPackage
+from phi4.onnx.serving.prepared import find_prepared
 from phi4.onnx.serving.runner import OrtRunner
-from phi4.onnx.serving.session import choose_session
+from phi4.onnx.serving.session import CPU, SessionChoice, choose_session
 from phi4.types import Modality
+
+_log = logging.getLogger(__name__)
 
 
 def check_options(*, device: str | None, dtype: str | None, attention: str | None) -> None:
@@ -40,7 +45,7 @@ def open_ort_runner(
     attention: str | None = None,
     adapter: UserAdapters = None,
 ) -> ModelRunner:
-    """Open a package's sessions and serve it.
+    """Open a package's sessions and serve it; graphs that were prepared for this machine are taken first.
 
     Args:
         package: From `open_package`, with the same modalities. A checkpoint is refused.
@@ -63,4 +68,19 @@ def open_ort_runner(
             f"{package.path}: holds safetensors weights, and the onnx runner serves exported packages; "
             "export it first (phi4 export MODEL --out FOLDER), or use the torch runner"
         )
-    return OrtRunner(package, choose_session(device), adapter=adapter, eager=modalities is not None)
+    choice = _with_prepared(choose_session(device), package)
+    return OrtRunner(package, choice, adapter=adapter, eager=modalities is not None)
+
+
+def _with_prepared(choice: SessionChoice, package: OnnxPackage) -> SessionChoice:
+    """The choice with what was prepared of a package, where something was: for the CPU provider alone."""
+    if choice.provider != CPU:
+        return choice
+    try:
+        found = find_prepared(package.path)
+    except InvalidArtifact as problem:
+        _log.warning("the package's own graphs are opened, which is slower: %s", problem)
+        return choice
+    if found is not None:
+        _log.info("graphs prepared for this machine are opened: %s", found.folder)
+    return replace(choice, prepared=found)

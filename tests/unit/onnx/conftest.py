@@ -16,7 +16,9 @@ from phi4.onnx.build.network.head import build_head
 from phi4.onnx.build.network.linear import Precision
 from phi4.onnx.build.network.speech import build_speech, build_subsampling
 from phi4.onnx.build.network.vision import build_vision
+from phi4.onnx.build.plain import write_plain
 from phi4.onnx.package.description import CacheKind
+from phi4.onnx.package.parts import decoder_forms, has_plain
 from phi4.onnx.package.rotary_order import padded_half
 from phi4.shapes import AnyArray
 from phi4.testing.tiny import tiny_config, tiny_tensors
@@ -48,12 +50,13 @@ def _write_package(
         build_subsampling(config.speech, read, folder / "subsampling.onnx", FP32)
         build_speech(config.speech, width, read, folder / "speech.onnx", FP32)
     (folder / "config.json").write_text(json.dumps(write_config(config)))
+    adapters = tuple(adapter.name for adapter in config.adapters)
     write_description(
         folder,
         Description(
             parts=config.modalities,
             precision={"decoder": precision.kind, "head": head.kind},
-            adapters=tuple(adapter.name for adapter in config.adapters),
+            adapters=adapters,
             user_slot=user_slot,
             prefill=prefill is not None,
             rotary_half=padded_half(config.decoder),
@@ -61,6 +64,8 @@ def _write_package(
             cache=cache,
         ),
     )
+    if has_plain(user_slot, adapters):
+        write_plain(folder, decoder_forms(prefill is not None))
     write_manifest(folder)
     return folder
 

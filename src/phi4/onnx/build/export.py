@@ -24,6 +24,7 @@ from phi4.configs import Layout, Phi4Config, write_config
 from phi4.errors import InvalidArtifact, InvalidRequest
 from phi4.onnx.build.genai import write_genai
 from phi4.onnx.build.options import CALIBRATED, ExportOptions, Part, exported_config
+from phi4.onnx.build.plain import write_plain
 from phi4.onnx.build.plan import PlannedGraph, plan_graphs
 from phi4.onnx.build.replacing import begin_beside, beside, check_replaceable, replace_package
 from phi4.onnx.build.source import Progress, Source
@@ -42,6 +43,7 @@ from phi4.onnx.calibrate.quantiser import make_quantiser
 from phi4.onnx.calibrate.rows import CalibrationRow, digest, make_rows
 from phi4.onnx.calibrate.walk import DecoderWeights, Walk
 from phi4.onnx.package.description import DESCRIPTION_NAME, Description, write_description
+from phi4.onnx.package.parts import decoder_forms, has_plain, stated_precision
 from phi4.onnx.package.quantise import Quantise
 from phi4.onnx.package.rotary_order import padded_half
 from phi4.onnx.serving.session import choose_session
@@ -249,7 +251,7 @@ def _finish(
     parts += [part for part in ("vision", "speech") if part in config.modalities]
     description = Description(
         parts=config.modalities,
-        precision={part: options.of(part).kind for part in parts},
+        precision={part: stated_precision(options.form_of(part).kind) for part in parts},
         adapters=tuple(adapter.name for adapter in config.adapters),
         user_slot=options.user_slot,
         prefill=options.fast,
@@ -265,6 +267,8 @@ def _finish(
     )
     write_description(folder, description)
     files = [file for graph in graphs for file in graph_files(graph.name)]
+    if has_plain(description.user_slot, description.adapters):
+        files += write_plain(folder, decoder_forms(description.prefill))
     files += write_genai(folder)
     write_manifest(folder, [*files, *TOKENIZER_FILES, CONFIG_NAME, DESCRIPTION_NAME])
     state.finish()

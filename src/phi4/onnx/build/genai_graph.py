@@ -23,6 +23,7 @@ from numpy.typing import DTypeLike
 from phi4.configs.decoder import DecoderConfig
 from phi4.configs.rope import Regime, inverse_frequencies
 from phi4.onnx.build.network.graph import CONTRIB
+from phi4.onnx.build.plain import drop_branches, drop_unused
 from phi4.onnx.package.description import Description, EmbeddingLayout
 from phi4.onnx.package.rotary_order import padded_half
 from phi4.shapes import AnyArray
@@ -48,7 +49,7 @@ def text_graph(folder: Path, description: Description, config: DecoderConfig, co
     """
     model = ir.load(folder / "decoder.onnx")
     graph = model.graph
-    _drop_branches(graph)
+    drop_branches(graph)
     inner = {value.name: value for value in graph.inputs}
     front = _Front(config, context)
     known = front.pass_inputs()
@@ -60,7 +61,7 @@ def text_graph(folder: Path, description: Description, config: DecoderConfig, co
         graph.register_initializer(value)
     _set_inputs(graph, config, front.inputs, inner)
     _append_head(graph, folder, config)
-    _drop_unused(graph)
+    drop_unused(graph)
     graph.name = "genai"
     return model
 
@@ -214,18 +215,6 @@ def _value(name: str, dtype: DTypeLike, shape: Sequence[int | str]) -> ir.Value:
     return ir.Value(name=name, type=kind, shape=ir.Shape(shape))
 
 
-def _drop_branches(graph: ir.Graph) -> None:
-    """Every branch of adapters becomes what it is without any: the layer's own output."""
-    for node in [node for node in graph if node.op_type == "If"]:
-        (kept,) = node.attributes["else_branch"].as_graph().outputs
-        passed = kept.producer()
-        assert passed is not None and passed.op_type == "Identity", "a row without adapters runs none"
-        base = passed.inputs[0]
-        assert base is not None
-        node.outputs[0].replace_all_uses_with(base)
-        graph.remove(node, safe=True)
-
-
 def _set_inputs(
     graph: ir.Graph, config: DecoderConfig, front: Sequence[ir.Value], inner: dict[str | None, ir.Value]
 ) -> None:
@@ -270,14 +259,3 @@ def _append_head(graph: ir.Graph, folder: Path, config: DecoderConfig) -> None:
         cache.name = PRESENT.format(layer=place // 2, kind=KINDS[place % 2])
         cache.shape = ir.Shape(("B", config.num_key_value_heads, "present", config.head_dim))
     graph.outputs[:] = [last, *presents]
-
-
-def _drop_unused(graph: ir.Graph) -> None:
-    """Nodes and weights of which nothing is read any more, such as those of adapters."""
-    for node in reversed(list(graph)):
-        if not any(output.uses() or output.is_graph_output() for output in node.outputs):
-            graph.remove(node, safe=True)
-    # Not by the values' own records: nodes of branches that are gone still stand in those.
-    read = {value.name for node in graph for value in node.inputs if value is not None}
-    for name in [name for name in graph.initializers if name not in read]:
-        del graph.initializers[name]

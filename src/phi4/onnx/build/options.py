@@ -44,7 +44,8 @@ class ExportOptions:
         modalities: What the package can do; None = all the checkpoint can.
         merge_adapter: Adapter to add to the decoder's weights for good; it then costs nothing and cannot be
             switched off, and no other is exported.
-        fast: Also write the decoder's second form, int8 per channel, for prompts.
+        fast: Also write the decoder's second form, int8 per channel, for prompts; encoders in 8 bits, which
+            always see many rows, have that form alone.
         user_slot: Leave a slot for an adapter of the user's own.
         block_size: Weights that share a scale; shorter = more exact and larger.
         context: Longest sequence the package serves, in tokens; None = what the model can. Less means a
@@ -73,6 +74,13 @@ class ExportOptions:
     def of(self, part: Part) -> Precision:
         """Precision of a part."""
         return self._precision(self.parts.get(part, DEFAULTS[self.precision][part]))
+
+    def form_of(self, part: Part) -> Precision:
+        """The same as its graph has it: in `fast` packages 8-bit encoders take the form for many rows."""
+        precision = self.of(part)
+        if self.fast and part in ("vision", "speech") and precision.kind == "int8":
+            return replace(precision, kind="rows8")
+        return precision
 
     def of_layers(self, config: Phi4Config) -> dict[str, Precision]:
         """Linear layers of the decoder that have a precision of their own, by name."""

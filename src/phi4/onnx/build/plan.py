@@ -98,7 +98,7 @@ def plan_graphs(
     def graph(name: str, precision: Precision, build: Build) -> PlannedGraph:
         return PlannedGraph(name, shapes[name], precision, build)
 
-    text, head, seeing, hearing = (replace(options.of(part), quantise=quantise) for part in PARTS)
+    text, head, seeing, hearing = (replace(options.form_of(part), quantise=quantise) for part in PARTS)
     own = {name: replace(each, quantise=quantise) for name, each in options.of_layers(config).items()}
     found = [decoder("decoder", text, own)]
     if options.fast:

@@ -15,12 +15,13 @@ from phi4.errors import InvalidArtifact, InvalidRequest
 from phi4.onnx.build.genai import CONFIG_NAME, GRAPH_NAME, TOKENIZER_CONFIG_NAME
 from phi4.onnx.build.unfinished import STATE_NAME, TOKENIZER_FILES, Unfinished, graph_files
 from phi4.onnx.package.description import DESCRIPTION_NAME
-from phi4.onnx.package.parts import graph_names
+from phi4.onnx.package.parts import decoder_forms, graph_names, plain_form
 from phi4.types import Modality
 
 _GRAPHS = graph_names(get_args(Modality), prefill=True)
 _FILES = {
     *(file for graph in _GRAPHS for file in graph_files(graph)),
+    *(f"{plain_form(graph)}.onnx" for graph in decoder_forms(prefill=True)),
     *(GRAPH_NAME, CONFIG_NAME, TOKENIZER_CONFIG_NAME, *TOKENIZER_FILES),
     *("config.json", "manifest.json", DESCRIPTION_NAME, STATE_NAME),
 }

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from phi4.errors import OutOfMemory
 from phi4.onnx.machine.cgroups import group_folders, read_text
 
 USABLE_SHARE = 0.9
@@ -45,6 +46,25 @@ class FreeMemory:
         self._asked_s = self._clock()
         self._found = self._ask()
         return self._found
+
+
+def check_fits(what: str, needed_bytes: int, free: int | None) -> None:
+    """Refuse what the system would end the process for, half-way and without a word.
+
+    Args:
+        what: What needs the memory, as the message names it.
+        needed_bytes: How much.
+        free: What is free; None = unknown, then nothing is refused.
+
+    Raises:
+        OutOfMemory: It needs more than `USABLE_SHARE` of that; gives both figures and what to do.
+    """
+    if free is not None and needed_bytes > USABLE_SHARE * free:
+        raise OutOfMemory(
+            f"{what}: {needed_bytes / 1e6:,.0f} MB of memory are needed and {max(0, free) / 1e6:,.0f} MB are "
+            "free, a tenth of which is kept for what is computed; end other programs, raise the memory limit "
+            "of the container, or use a package of fewer bits"
+        )
 
 
 def free_bytes(root: Path = Path("/")) -> int | None:

@@ -17,6 +17,7 @@ from phi4.checkpoint.shards import contained
 from phi4.errors import InvalidArtifact
 from phi4.onnx.package.description import DESCRIPTION_NAME
 from phi4.onnx.package.external_data import external_files
+from phi4.onnx.package.parts import data_file
 from phi4.onnx.package.verified import VerifiedFiles, cache_folder
 
 MAX_GRAPH_BYTES = 256 << 20
@@ -51,7 +52,7 @@ def check_files(
     needed = dict(ends)
     for name in graphs:
         path = files.checked(f"{name}.onnx")
-        data = f"{path.name}.data"
+        data = data_file(name)
         needed[data] = max(_weights(path, (data,)).get(data, 0), needed.get(data, 0))
     for file, end in needed.items():
         path = files.checked(file)

@@ -24,7 +24,9 @@ _MESSAGES: dict[str, dict[int, str]] = {
 }
 _EXTERNAL_DATA = 13
 _KEYS = ("location", "offset", "length", "checksum")
-"""What a tensor may say of its data. ONNX Runtime also reads weights packed beforehand; we have none."""
+"""What a tensor of a package may say of its data."""
+_PACKED = "prepacked_"
+"""What ONNX Runtime's own graphs say besides."""
 
 
 def external_files(model: bytes) -> dict[str, int]:
@@ -35,11 +37,31 @@ def external_files(model: bytes) -> dict[str, int]:
     """
     files: dict[str, int] = {}
     for entries in _tensors(memoryview(model), "model", 0):
+        strange = next((key for key in entries if key not in _KEYS), None)
+        if strange is not None:
+            raise ValueError(f"a tensor states {strange[:40]!r} of its data, known are {', '.join(_KEYS)}")
         if "location" not in entries:
             raise ValueError("a tensor's data are elsewhere, but it does not say where")
         end = sum(_number(entries.get(key, "0")) for key in ("offset", "length"))
         files[entries["location"]] = max(end, files.get(entries["location"], 0))
     return files
+
+
+def packed_offsets(model: bytes) -> list[int]:
+    """Where ONNX Runtime stored the arranged form of weights, in the data file of a graph it wrote itself.
+
+    Raises:
+        ValueError: The bytes are not a protobuf message, or an entry is malformed.
+
+    Source: ONNX Runtime, `ExternalDataInfo`: an entry is its key, "|", then offset, length and checksum of
+    every piece, with ";" between.
+    """
+    offsets: list[int] = []
+    for entries in _tensors(memoryview(model), "model", 0):
+        for key, value in entries.items():
+            if key.startswith(_PACKED):
+                offsets += [_number(place) for place in value.partition("|")[2].split(";")[::3]]
+    return offsets
 
 
 def _tensors(message: memoryview, kind: str, depth: int) -> Iterator[dict[str, str]]:
@@ -54,8 +76,6 @@ def _tensors(message: memoryview, kind: str, depth: int) -> Iterator[dict[str, s
         elif kind == "tensor" and number == _EXTERNAL_DATA:
             entry = dict(_fields(data))
             key, value = (bytes(entry.get(field, b"")).decode("utf-8") for field in (1, 2))
-            if key not in _KEYS:
-                raise ValueError(f"a tensor states {key[:40]!r} of its data, known are {', '.join(_KEYS)}")
             if key in entries:
                 raise ValueError(f"a tensor states its {key[:40]!r} twice")
             entries[key] = value

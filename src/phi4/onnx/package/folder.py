@@ -24,7 +24,15 @@ from phi4.onnx.package.description import (
     read_description,
     refusal,
 )
-from phi4.onnx.package.parts import graph_names, graph_precision, loaded_bytes
+from phi4.onnx.package.parts import (
+    data_file,
+    decoder_forms,
+    graph_names,
+    graph_precision,
+    has_plain,
+    loaded_bytes,
+    plain_form,
+)
 from phi4.onnx.package.rotary_order import padded_half
 from phi4.types import Modality
 
@@ -82,13 +90,22 @@ class OnnxPackage:
         """Graphs of its parts."""
         return graph_names(self.parts, self.prefill)
 
+    @property
+    def plain_graphs(self) -> tuple[str, ...]:
+        """Forms of the decoder that there are without branches too: all, or none.
+
+        They serve whoever gives no adapter. Beside adapters of the package's own there are none: sequences
+        with and without would take turns, and two sessions hold the weights twice.
+        """
+        return decoder_forms(self.prefill) if has_plain(self.user_slot, self.adapters) else ()
+
     def graph(self, name: str) -> Path:
         """Path of a graph, such as "decoder"."""
         return self.path / f"{name}.onnx"
 
     def loaded_bytes(self, name: str) -> int:
         """Memory the weights of a graph take in a session."""
-        stored = self.graph(name).with_name(f"{name}.onnx.data").stat().st_size
+        stored = (self.path / data_file(name)).stat().st_size
         return loaded_bytes(stored, graph_precision(name, self.precision))
 
     def verify(self) -> tuple[str, ...]:
@@ -138,7 +155,8 @@ def open_package(
     )
     table = package.embedding
     ends = {table.file: table.end(config.decoder.vocab_size, config.decoder.hidden_size)}
-    check_files(folder, package.graphs, ends, compare_large)
+    plain = [plain_form(name) for name in package.plain_graphs]
+    check_files(folder, [*package.graphs, *plain], ends, compare_large)
     return package
 
 

@@ -17,6 +17,7 @@ PART_GRAPHS: dict[Modality, tuple[str, ...]] = {
 PREFILL = "prefill"
 """The decoder's second form, for prompts; a package need not have it."""
 PREFILL_PRECISION = "int8 per channel"
+_PLAIN = ".plain"
 
 
 def graph_names(parts: Sequence[Modality], prefill: bool) -> tuple[str, ...]:
@@ -25,6 +26,36 @@ def graph_names(parts: Sequence[Modality], prefill: bool) -> tuple[str, ...]:
     if prefill and "decoder" in names:
         names.insert(1 + names.index("decoder"), PREFILL)
     return tuple(names)
+
+
+def decoder_forms(prefill: bool) -> tuple[str, ...]:
+    """Forms of the decoder a package has."""
+    return ("decoder", PREFILL) if prefill else ("decoder",)
+
+
+def has_plain(user_slot: bool, adapters: Sequence[str]) -> bool:
+    """Whether a package has its decoder without branches for adapters too.
+
+    Args:
+        user_slot: Whether the decoder takes an adapter of the user's own.
+        adapters: Adapters inside it.
+    """
+    return user_slot and not adapters
+
+
+def plain_form(name: str) -> str:
+    """Name of a form of the decoder without branches for adapters; it has no weights of its own."""
+    return f"{name}{_PLAIN}"
+
+
+def data_file(name: str) -> str:
+    """The file a graph takes its weights from."""
+    return f"{name.removesuffix(_PLAIN)}.onnx.data"
+
+
+def stated_precision(kind: str) -> str:
+    """What a package says of linear layers of a kind: the form for many rows by what it is."""
+    return PREFILL_PRECISION if kind == "rows8" else kind
 
 
 def graph_precision(name: str, precision: Mapping[str, str]) -> str:

@@ -70,6 +70,11 @@ class VerifiedFiles:
         self._remember(name, state)
         return True
 
+    def remember(self, path: Path, sha256: str) -> None:
+        """Take a digest that was just computed of a file as found true."""
+        stat = path.stat()
+        self._remember(str(path.resolve()), [stat.st_size, stat.st_mtime_ns, sha256])
+
     def _read(self) -> dict[str, Any]:
         if self._where is None:
             return {}

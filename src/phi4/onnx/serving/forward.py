@@ -15,7 +15,7 @@ import numpy as np
 from phi4.checkpoint.adapters import UserAdapters, user_adapters
 from phi4.engine.runner import Draw, Row, Score, TextPiece
 from phi4.errors import OutOfMemory
-from phi4.onnx.machine.memory import USABLE_SHARE, free_bytes
+from phi4.onnx.machine.memory import check_fits, free_bytes
 from phi4.onnx.package import OnnxPackage
 from phi4.onnx.package.parts import PREFILL
 from phi4.onnx.serving.embedding import Embedding
@@ -77,9 +77,9 @@ class Forward:
         self._package = package
         self._choice = choice
         self._free = free
-        decoder = package.config.decoder
-        self._slots = {own.config.name: slot_arrays(decoder, own) for own in user_adapters(adapter)}
-        if package.user_slot and not self._slots:
+        own, decoder = user_adapters(adapter), package.config.decoder
+        self._slots = {one.config.name: slot_arrays(decoder, one) for one in own}
+        if package.user_slot and not own and not package.plain_graphs:
             self._slots[""] = slot_arrays(decoder, None)
         self._tables = RotaryTables(package.config.decoder)
         self._embedding = Embedding(package)
@@ -163,10 +163,8 @@ class Forward:
 
     def _open_prompts(self) -> DecoderGraph:
         """The form for prompts; the decoder instead, from then on, where there is no room for its weights."""
-        needed, free = self._package.loaded_bytes(PREFILL), self._free()
         try:
-            if free is not None and needed > USABLE_SHARE * free:
-                raise OutOfMemory(f"it takes {needed / 1e6:.0f} MB, {max(0, free) / 1e6:.0f} MB are free")
+            check_fits(PREFILL, self._package.loaded_bytes(PREFILL), self._free())
             return self._open(PREFILL)
         except OutOfMemory as problem:
             _log.warning("prompts are read by the decoder, which is slower than their own form: %s", problem)

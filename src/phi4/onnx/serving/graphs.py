@@ -13,6 +13,7 @@ import numpy as np
 
 from phi4.configs.rope import Regime
 from phi4.onnx.package import OnnxPackage
+from phi4.onnx.package.parts import plain_form
 from phi4.onnx.serving.binding import BoundSession, Shape
 from phi4.onnx.serving.lanes import CACHE_DTYPES, Pool
 from phi4.onnx.serving.session import SessionChoice
@@ -49,10 +50,10 @@ class DecoderGraph:
 
     Args:
         package: The package.
-        name: "decoder" or "prefill".
+        name: "decoder" or "prefill"; without an adapter of the user's own its plain form, where there is one.
         choice: Provider and threads.
         slots: Name of each of the user's own adapters -> what is bound to the slot for it, see `slot_arrays`;
-            "" = what is bound when there is none. Empty = the package has no slot.
+            "" = what is bound when there is none. Empty = the graph has no slot.
 
     Raises:
         InvalidArtifact: The graph cannot be run or does not belong to the package.
@@ -67,13 +68,14 @@ class DecoderGraph:
         slots: Mapping[str, Mapping[str, FloatArray]],
     ) -> None:
         self._layers = package.config.decoder.num_hidden_layers
-        self._graph = BoundSession(package.graph(name), choice)
-        self._graph.check(_inputs(package), _outputs(package))
+        plain = not any(slots) and name in package.plain_graphs
+        self._graph = BoundSession(package.graph(plain_form(name) if plain else name), choice)
+        self._graph.check(_inputs(package, package.user_slot and not plain), _outputs(package))
         for name in _cache(package, "past"):
             self._graph.check_type(name, CACHE_DTYPES[package.cache])
         self._flags = {adapter: _flag(self._graph, f"adapter.{adapter}") for adapter in package.adapters}
         self._slots = slots
-        self._user_flag = _flag(self._graph, "user") if package.user_slot else None
+        self._user_flag = _flag(self._graph, "user") if package.user_slot and not plain else None
         self._bound: str | None = None
         if slots:
             self._bind_slot(next(iter(slots)))
@@ -177,7 +179,7 @@ def _flag(graph: BoundSession, name: str) -> AnyArray:
     return flag
 
 
-def _inputs(package: OnnxPackage) -> dict[str, Shape]:
+def _inputs(package: OnnxPackage, slot: bool) -> dict[str, Shape]:
     decoder, half = package.config.decoder, package.rotary_half
     shapes: dict[str, Shape] = {
         "hidden": (None, None, decoder.hidden_size),
@@ -189,7 +191,7 @@ def _inputs(package: OnnxPackage) -> dict[str, Shape]:
         "rows": (None,),
     }
     shapes |= {f"adapter.{name}": () for name in package.adapters}
-    if package.user_slot:
+    if slot:
         shapes |= {"user": (), **slot_shapes(decoder)}
     return shapes | _cache(package, "past")
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from onnxruntime import InferenceSession
+
 from phi4.checkpoint.adapters import UserAdapters, user_adapters
 from phi4.configs.routing import AudioProjector
 from phi4.engine.runner import (
@@ -21,7 +23,7 @@ from phi4.engine.runner import (
     StepResult,
 )
 from phi4.errors import ContextOverflow, InvalidRequest
-from phi4.onnx.machine.memory import FreeMemory, free_bytes
+from phi4.onnx.machine.memory import FreeMemory, check_fits, free_bytes
 from phi4.onnx.package import OnnxPackage
 from phi4.onnx.package.parts import PART_GRAPHS
 from phi4.onnx.serving.encoders import Encoders
@@ -31,6 +33,7 @@ from phi4.onnx.serving.lanes import Lanes
 from phi4.onnx.serving.results import row_results
 from phi4.onnx.serving.session import SessionChoice, open_session, runtime_errors
 from phi4.shapes import FloatArray
+from phi4.together import at_once
 from phi4.types import AudioArrays, ImageArrays, Modality
 
 _log = logging.getLogger(__name__)
@@ -75,9 +78,12 @@ class OrtRunner:
         self.package = package
         self._choice = choice
         self._lanes = Lanes(package.config.decoder, max_cache_bytes, package.cache, FreeMemory(free_bytes))
-        # First: opening it takes twice its weights, best while little else is held.
-        self._head = HeadGraph(package, choice)
-        self._forward = Forward(package, choice, own, self._lanes.unclaimed_bytes)
+        self._check_room("head", "decoder")
+        # The head takes twice its weights while it opens, and is open before the decoder holds much.
+        self._head, self._forward = at_once(
+            lambda: HeadGraph(package, choice),
+            lambda: Forward(package, choice, own, self._lanes.unclaimed_bytes),
+        )
         self._encoders = self._open_encoders(eager)
         self._features: dict[int, FloatArray] = {}
         self._num_encoded = 0
@@ -166,15 +172,24 @@ class OrtRunner:
             return StepResult(tuple(row_results(self._head.logits, work, picked)))
 
     def _open_encoders(self, eager: bool) -> Encoders:
-        package, choice = self.package, self._choice
-        config, parts = package.config, package.parts
+        config, parts = self.package.config, self.package.parts
         names = [name for part in parts if part != "text" for name in PART_GRAPHS[part]] if eager else []
-        opened = {name: open_session(package.graph(name), choice) for name in names}
+        opened = {name: self._open_encoder(name) for name in names}
         return Encoders(
-            lambda name: opened.get(name) or open_session(package.graph(name), choice),
+            lambda name: opened.get(name) or self._open_encoder(name),
             config.vision if "vision" in parts else None,
             config.speech if "speech" in parts else None,
         )
+
+    def _open_encoder(self, name: str) -> InferenceSession:
+        self._check_room(name)
+        return open_session(self.package.graph(name), self._choice)
+
+    def _check_room(self, *graphs: str) -> None:
+        """Refuse graphs whose weights do not fit beside what open sequences may still write."""
+        needed = sum(self.package.loaded_bytes(name) for name in graphs)
+        what = f"{self.package.path}, {' and '.join(graphs)}"
+        check_fits(what, needed, self._lanes.unclaimed_bytes())
 
     def _describe(self, own: tuple[str, ...], max_rows: int, max_step_tokens: int) -> RunnerInfo:
         decoder = self.package.config.decoder

@@ -3,10 +3,13 @@
 Several sessions live side by side (decoder, head, encoders), each with threads of its own, and only one
 computes at a time. Their threads sleep between operators instead of spinning: spinning ones hold the cores
 that the next session, or another program, needs (beside a busy program nano's prompts took twice as long).
+A graph that was prepared for this machine (`prepared.py`) is opened in place of the package's own.
 """
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +19,7 @@ import onnxruntime
 
 from phi4.errors import InvalidArtifact, InvalidRequest, OutOfMemory
 from phi4.onnx.machine.threads import thread_count
+from phi4.onnx.serving.prepared import Preparation
 
 CPU = "CPUExecutionProvider"
 _SUFFIX = "ExecutionProvider"
@@ -35,6 +39,12 @@ _BRINGS = {
 """Provider -> the package on PyPI that brings it, in place of `onnxruntime`."""
 _ALIASES = {"directml": "dml", "trt": "tensorrt"}
 _FEWER = "run fewer or shorter requests, or a package of fewer bits"
+_MIN_MAPPED_BYTES = 1024
+"""Weights of so many bytes stand in the data file of a stored graph, smaller ones in the graph."""
+_LOGGER = threading.Lock()
+"""Held by whoever changes ONNX Runtime's logger, of which a process has one."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,10 +54,12 @@ class SessionChoice:
     Attributes:
         provider: ONNX Runtime's name of the execution provider.
         threads: Threads of one session.
+        prepared: Graphs to open in place of the package's own, as far as it has them; None = no others.
     """
 
     provider: str = CPU
     threads: int = 1
+    prepared: Preparation | None = None
 
     @property
     def device(self) -> str:
@@ -93,17 +105,54 @@ def _short(provider: str) -> str:
 
 
 def open_session(path: Path, choice: SessionChoice) -> onnxruntime.InferenceSession:
-    """Open a graph whose files have been checked (`phi4.onnx.package`).
+    """Open a graph whose files have been checked (`phi4.onnx.package`), or what was prepared of it.
 
     Raises:
         InvalidArtifact: ONNX Runtime cannot run it.
         InvalidRequest: The provider is installed but does not start.
         OutOfMemory: Its weights do not fit.
     """
+    stored = None if choice.prepared is None else choice.prepared.graph(path)
+    if stored is not None:
+        try:
+            return _open(stored, choice, _options(choice.threads, optimise=False))
+        except InvalidArtifact as problem:
+            _log.warning(
+                "%s is opened in place of what was prepared of it, which is slower: %s", path, problem
+            )
+    return _open(path, choice, _options(choice.threads))
+
+
+def store_session(path: Path, target: Path) -> None:
+    """Open a graph and store it as it is then: optimised, its weights also as kernels want them.
+
+    Both forms of a weight are stored: ONNX Runtime arranges the first whenever it opens the graph, one weight
+    after the other, and takes the second, which it maps, when the results are equal.
+
+    Args:
+        path: The graph.
+        target: The graph to write; its weights go into a file beside it, if there are any of some size.
+
+    Raises:
+        InvalidArtifact: ONNX Runtime cannot run it.
+        OutOfMemory: Its weights do not fit.
+    """
+    options = _options(thread_count())
+    options.optimized_model_filepath = str(target)
+    for name, value in (
+        ("session.optimized_model_external_initializers_file_name", f"{target.name}.data"),
+        ("session.optimized_model_external_initializers_min_size_in_bytes", str(_MIN_MAPPED_BYTES)),
+        ("session.save_external_prepacked_constant_initializers", "1"),
+    ):
+        options.add_session_config_entry(name, value)
+    _open(path, SessionChoice(), options)
+
+
+def _open(
+    path: Path, choice: SessionChoice, options: onnxruntime.SessionOptions
+) -> onnxruntime.InferenceSession:
     with runtime_errors(str(path)), _silence(choice):
-        session = onnxruntime.InferenceSession(
-            str(path), _options(choice.threads), providers=_providers(choice)
-        )
+        session = onnxruntime.InferenceSession(str(path), options, providers=_providers(choice))
     if choice.provider not in session.get_providers():  # ONNX Runtime falls back without an error
         raise InvalidRequest(
             f"provider {choice.device!r}: ONNX Runtime cannot start it here, its driver or libraries are "
@@ -131,19 +180,21 @@ def _silence(choice: SessionChoice) -> Iterator[None]:
     if choice.provider != _OPENVINO:
         yield
         return
-    onnxruntime.set_default_logger_severity(_SILENT)
-    try:
-        yield
-    finally:
-        onnxruntime.set_default_logger_severity(_WARNING)
+    with _LOGGER:  # so sessions of this provider open one after the other
+        onnxruntime.set_default_logger_severity(_SILENT)
+        try:
+            yield
+        finally:
+            onnxruntime.set_default_logger_severity(_WARNING)
 
 
-def _options(threads: int) -> onnxruntime.SessionOptions:
+def _options(threads: int, *, optimise: bool = True) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    levels = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
     # A memory pattern is kept for every set of shapes seen, and prompts have as many shapes as lengths.
     options.enable_mem_pattern = False
     options.log_severity_level = _SILENT  # what it would log comes as an exception too

@@ -24,6 +24,7 @@ from phi4.processing.mel import audio_arrays
 from phi4.processing.tiles import tile_image
 from phi4.processing.tokenizer import Phi4Tokenizer
 from phi4.registry import (
+    RUNNERS,
     asked_runner,
     check_runner,
     find_form,
@@ -35,6 +36,7 @@ from phi4.registry import (
 from phi4.server.settings import ServerSettings
 from phi4.server.worker.pace import Pace
 from phi4.server.worker.values import ModelCard
+from phi4.together import at_once
 from phi4.types import AudioArrays, ImageArrays, MediaSpan, ModelInputs, SamplingParams
 
 _log = logging.getLogger(__name__)
@@ -80,11 +82,18 @@ def open_engine(settings: ServerSettings) -> OpenedEngine:
         chosen, found if isinstance(found, Path) else resolve_model(settings.model, parts), parts
     )
     config = files.config
-    tokenizer = Phi4Tokenizer.load(files.path, config.decoder.vocab_size)
     adapters = _user_adapters(settings, config)
     if merged_adapter(files) is None:
         warn_without_adapter(config, parts)
-    runner = open_runner(chosen, files, modalities=parts, **options, adapter=adapters)
+
+    def read() -> Phi4Tokenizer:
+        return Phi4Tokenizer.load(files.path, config.decoder.vocab_size)
+
+    def open_backend() -> ModelRunner:
+        return open_runner(chosen, files, modalities=parts, **options, adapter=adapters)
+
+    beside = RUNNERS[chosen].beside
+    tokenizer, runner = at_once(read, open_backend) if beside else (read(), open_backend())
     core = EngineCore(
         runner,
         tokenizer,

@@ -83,7 +83,7 @@ def test_weights_of_four_bits_alone_depend_on_the_method(checkpoint: Checkpoint,
     )
     differing = {name for name in rounded if rounded[name] != searched[name]}
     # The graphs themselves hold the smallest scales; the head and its table have 8 bits.
-    graphs = {"decoder.onnx", "genai.onnx"}
+    graphs = {"decoder.onnx", "decoder.plain.onnx", "genai.onnx"}
     told = {"phi4_onnx.json", "manifest.json", ".export.json"}
     assert differing - graphs == {"decoder.onnx.data", *told}
     mixed = replace(TEXT, precision="int8", method="search", layers={DOWN: "int4"})

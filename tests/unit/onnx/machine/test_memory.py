@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from phi4.onnx.machine.memory import FreeMemory, free_bytes
+from phi4.errors import OutOfMemory
+from phi4.onnx.machine.memory import FreeMemory, check_fits, free_bytes
 
 MEMINFO = "MemTotal:       4000 kB\nMemFree:         100 kB\nMemAvailable:   2000 kB\n"
 
@@ -90,3 +91,12 @@ def test_system_is_asked_once_a_second_unless_it_matters() -> None:
     assert [free.now(), free.recent()] == [7, 7]
     now += 5
     assert [free.recent(), free.recent()] == [None, None] and not answers
+
+
+def test_what_takes_more_than_its_share_of_the_free_memory_is_refused() -> None:
+    check_fits("it", 900, 1000)
+    check_fits("it", 10**12, None)
+    with pytest.raises(OutOfMemory, match=r"it: 2,038 MB of memory are needed and 1,440 MB are free"):
+        check_fits("it", 2_038_000_000, 1_440_000_000)
+    with pytest.raises(OutOfMemory, match=r" and 0 MB are free"):
+        check_fits("it", 1, -5)

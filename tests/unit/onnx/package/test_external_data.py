@@ -11,7 +11,7 @@ from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProt
 
 from phi4.onnx.build.network.graph import GraphWriter
 from phi4.onnx.build.weights import WeightSink
-from phi4.onnx.package.external_data import external_files
+from phi4.onnx.package.external_data import external_files, packed_offsets
 
 
 def external(location: str | None = "secret", offset: str = "8", length: str = "4") -> TensorProto:
@@ -136,3 +136,23 @@ def test_nesting_without_end_is_refused() -> None:
         graph = field(1, field(5, field(6, graph)))  # a node's attribute that is a graph
     with pytest.raises(ValueError, match="too deep"):
         external_files(field(7, graph))
+
+
+def packed(value: str) -> TensorProto:
+    tensor = external()
+    tensor.external_data.add(key="prepacked_0", value=value)
+    return tensor
+
+
+def test_places_of_arranged_weights_are_read_from_graphs_of_the_runtime_and_refused_in_packages() -> None:
+    tensors = [external(), packed("MatMulNBits+779|4096;512;0"), packed("MatMul+1|64;8;0;100;9;0")]
+    data = ModelProto(graph=GraphProto(initializer=tensors)).SerializeToString()
+    assert packed_offsets(data) == [4096, 64, 100]
+    with pytest.raises(ValueError, match="states 'prepacked_0' of its data"):
+        external_files(data)
+
+
+def test_place_of_arranged_weights_that_is_no_number_is_refused() -> None:
+    data = ModelProto(graph=GraphProto(initializer=[packed("MatMul+1|x;8;0")])).SerializeToString()
+    with pytest.raises(ValueError, match="'x' is no place in a file"):
+        packed_offsets(data)

@@ -60,6 +60,15 @@ def test_file_is_read_once_for_each_state_of_it(data: Path, read: list[Path], tm
     assert len(read) == 3
 
 
+def test_digest_that_was_just_computed_is_taken_without_reading(
+    data: Path, read: list[Path], tmp_path: Path
+) -> None:
+    digest = sha256_file(data)
+    VerifiedFiles(tmp_path / "cache").remember(data, digest)
+    assert VerifiedFiles(tmp_path / "cache").has_digest(data, digest) and read == []
+    assert not VerifiedFiles(tmp_path / "cache").has_digest(data, "0" * 64) and read == [data]
+
+
 def test_one_file_under_two_names_is_remembered_as_one(data: Path, read: list[Path], tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(data)

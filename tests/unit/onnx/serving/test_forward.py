@@ -18,11 +18,14 @@ from phi4.onnx import OnnxPackage, open_package
 from phi4.onnx.build.network.linear import Precision
 from phi4.onnx.machine.memory import USABLE_SHARE
 from phi4.onnx.opening import check_options, open_ort_runner
-from phi4.onnx.serving import session
+from phi4.onnx.serving import binding, session
+from phi4.onnx.serving import runner as runner_module
 from phi4.onnx.serving.forward import MIN_PREFILL_TOKENS
 from phi4.onnx.serving.runner import OrtRunner
 from phi4.onnx.serving.session import SessionChoice
+from phi4.processing.tiles import tile_image
 from phi4.shapes import FloatArray
+from phi4.testing.media import ramp_picture
 from phi4.testing.tiny import tiny_tensors, write_tiny_checkpoint
 
 ONE = SessionChoice(threads=1)
@@ -139,15 +142,17 @@ def test_decoder_reads_prompts_where_there_is_no_room_for_their_form_and_that_is
     assert needed == two_forms.graph("prefill").with_suffix(".onnx.data").stat().st_size
     reserved = 100 * one.info.bytes_per_token  # what the sequence is still going to write
     enough = reserved + math.ceil(needed / USABLE_SHARE)
-    monkeypatch.setattr("phi4.onnx.serving.runner.free_bytes", lambda: enough - 2)
-    two = OrtRunner(two_forms, ONE)
+    free = [1 << 40]  # the decoder itself fits
+    monkeypatch.setattr(runner_module, "free_bytes", lambda: free[0])
+    two, roomy = OrtRunner(two_forms, ONE), OrtRunner(two_forms, ONE)
+    free[0] = enough - 2
     with caplog.at_level("WARNING", "phi4"):
         for _ in range(2):
             np.testing.assert_array_equal(logprobs(two), logprobs(one))
     (said,) = caplog.messages
     assert said.startswith("prompts are read by the decoder") and "MB are free" in said
-    monkeypatch.setattr("phi4.onnx.serving.runner.free_bytes", lambda: enough)
-    assert np.abs(logprobs(OrtRunner(two_forms, ONE)) - logprobs(one)).max() > 1e-4
+    free[0] = enough
+    assert np.abs(logprobs(roomy) - logprobs(one)).max() > 1e-4
 
 
 def test_form_for_prompts_that_runs_out_of_memory_as_it_opens_is_left_alone(
@@ -214,3 +219,29 @@ def test_opened_with_modalities_the_encoders_are_there_at_once(
     assert opened == []
     open_ort_runner(open_package(tiny_folder, ("text", "speech")), modalities=("text", "speech"))
     assert opened == ["subsampling", "speech"]
+
+
+def test_weights_that_do_not_fit_are_refused_before_any_is_opened(
+    tiny_package: OnnxPackage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = sum(tiny_package.loaded_bytes(name) for name in ("head", "decoder"))
+    opened: list[Path] = []
+    monkeypatch.setattr(binding, "open_session", lambda path, choice: opened.append(path))
+    monkeypatch.setattr(runner_module, "free_bytes", lambda: needed)
+    with pytest.raises(OutOfMemory, match=r"head and decoder: .* MB of memory are needed"):
+        OrtRunner(tiny_package, ONE)
+    assert not opened
+
+
+def test_encoder_that_does_not_fit_any_more_is_refused_and_text_goes_on(
+    tiny_package: OnnxPackage, tiny: Phi4Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert tiny.vision is not None
+    free = [1 << 40]
+    monkeypatch.setattr(runner_module, "free_bytes", lambda: free[0])
+    runner = OrtRunner(tiny_package, ONE)
+    free[0] = tiny_package.loaded_bytes("vision")
+    with pytest.raises(OutOfMemory, match="vision: "):
+        runner.encode(tile_image(ramp_picture(60, 50), tiny.vision))
+    free[0] = 1 << 40
+    assert logprobs(runner).shape == (320,)

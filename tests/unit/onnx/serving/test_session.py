@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from phi4.onnx.build.network.graph import GraphWriter, save_graph
 from phi4.onnx.build.weights import WeightSink
 from phi4.onnx.serving.binding import BoundSession
 from phi4.onnx.serving.session import CPU, SessionChoice, choose_session, open_session, runtime_errors
+from phi4.together import at_once
 
 ONE = SessionChoice(threads=1)
 
@@ -103,6 +105,24 @@ def test_openvino_is_opened_with_our_threads_and_the_cpu_for_what_it_lacks(
     assert given["providers"] == [("OpenVINOExecutionProvider", own), CPU]
     assert (given["path"], given["threads"]) == (str(graph), 3)
     assert given["levels"] == [4, 2], "quiet while it opens, then as ONNX Runtime is by itself"
+
+
+def test_sessions_of_openvino_open_one_after_the_other_since_the_logger_is_the_processs(
+    graph: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = threading.Barrier(2)
+
+    class Session:
+        def __init__(self, path: str, options: Any, providers: list[Any]) -> None:
+            with pytest.raises(threading.BrokenBarrierError):
+                together.wait(timeout=0.5)
+
+        def get_providers(self) -> list[str]:
+            return ["OpenVINOExecutionProvider"]
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    choice = SessionChoice("OpenVINOExecutionProvider", 1)
+    at_once(lambda: open_session(graph, choice), lambda: open_session(graph, choice))
 
 
 def test_threads_and_provider_reach_the_session(graph: Path) -> None:

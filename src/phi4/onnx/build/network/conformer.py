@@ -1,8 +1,9 @@
 """The conformer blocks of the speech graph and the relative bias they share.
 
 Half feed-forward, attention with a relative bias, causal convolution, half feed-forward, final norm, as
-in `phi4.model.speech.conformer`. In both gated layers the second half is the gate. Kernel-1 convolutions
-are matrix products with channels last, in float32 as all convolutions.
+in `phi4.model.speech.conformer`. In both gated layers the second half is the gate. Kernel-1 convolutions,
+a quarter of a block's weights, are matrix products with channels last: in the fast form for many rows in 8
+bits as the rest, otherwise in float32 as all convolutions.
 """
 
 from __future__ import annotations
@@ -12,9 +13,6 @@ import onnx_ir as ir
 
 from phi4.configs import SpeechConfig
 from phi4.onnx.build.network.encoder_layers import FP32, EncoderWriter
-
-POINTWISE = FP32
-"""Precision of the kernel-1 convolutions, a quarter of a block's weights."""
 
 
 def relative_bias(w: EncoderWriter, config: SpeechConfig, hidden: ir.Value, name: str) -> ir.Value:
@@ -63,13 +61,14 @@ def _attention(
 def _convolution_module(w: EncoderWriter, config: SpeechConfig, name: str, hidden: ir.Value) -> ir.Value:
     """Norm, gated pointwise, causal depthwise, pointwise, swish, pointwise."""
     normed = w.layer_norm(hidden, f"{name}.layer_norm")
-    both = w.linear(normed, f"{name}.glu.ext_pw_conv_1d", POINTWISE)
+    pointwise = w.precision if w.precision.kind == "rows8" else FP32
+    both = w.linear(normed, f"{name}.glu.ext_pw_conv_1d", pointwise)
     halves = zip(("b1", "b2"), w.halves(both), strict=True)
     value, gate = (w.op("Add", half, w.tensor(f"{name}.glu.{which}", (-1,))) for which, half in halves)
     gated = w.op("Mul", value, w.swish(gate))
     mixed = _causal_depthwise(w, config, f"{name}.dw_sep_conv_1d.dw_conv", gated)
-    mixed = w.swish(w.linear(mixed, f"{name}.dw_sep_conv_1d.pw_conv", POINTWISE))
-    return w.linear(mixed, f"{name}.ext_pw_conv_1d", POINTWISE)
+    mixed = w.swish(w.linear(mixed, f"{name}.dw_sep_conv_1d.pw_conv", pointwise))
+    return w.linear(mixed, f"{name}.ext_pw_conv_1d", pointwise)
 
 
 def _causal_depthwise(w: EncoderWriter, config: SpeechConfig, name: str, hidden: ir.Value) -> ir.Value:
