@@ -37,7 +37,7 @@ FOR_TEST := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check parity slow nano examples interop bench-peers bench-device clean
+.PHONY: help run test check parity slow serve-slow nano examples interop bench-peers bench-device clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -59,6 +59,10 @@ parity: $(FOR_TEST) ## compare with the reference implementation only
 
 slow: $(FOR_TEST) ## the tests that take minutes or gigabytes
 	@$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+# With node and OPENAI_JS=DIR (npm install --prefix DIR openai) `make test` also asks with OpenAI's JavaScript client.
+serve-slow: $(FOR_TEST) ## the server alone: kills, drains, disconnects, hostile requests by the thousand
+	@$(BIN)/python -m pytest -m slow tests/unit/server tests/integration -k 'server or serve' $(PYTEST_ARGS)
 
 # The C library keeps freed memory instead of handing it back at every step: 5% more steps a minute.
 nano: export MALLOC_MMAP_THRESHOLD_ = 4294967296
@@ -152,5 +156,5 @@ $(FOR_TEST): pyproject.toml constraints.txt | $(BIN)/python
 	@sh scripts/system-packages.sh --missing >&2 || sh scripts/system-packages.sh --line >&2
 	@echo "installing phi4 with torch and the tools for training and testing into $(VENV) (once)"
 	@$(or $(TORCH_HINT),:)
-	@$(PIP_INSTALL) -e '.[torch,train,video,dev]'
+	@$(PIP_INSTALL) -e '.[torch,train,serve,video,dev]'
 	@touch $@ $(FOR_RUN)

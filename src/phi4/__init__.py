@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from phi4.api import Phi4, load
     from phi4.engine.generator import TargetScores
     from phi4.engine.request import Request
+    from phi4.processing.stitching import Transcript
     from phi4.types import Completion, Delta, SamplingParams
 
 _PLACES = {
@@ -28,6 +29,7 @@ _PLACES = {
     "Request": "phi4.engine.request",
     "SamplingParams": "phi4.types",
     "TargetScores": "phi4.engine.generator",
+    "Transcript": "phi4.processing.stitching",
     "load": "phi4.api",
 }
 
@@ -38,6 +40,7 @@ __all__ = [
     "Request",
     "SamplingParams",
     "TargetScores",
+    "Transcript",
     "__version__",
     "errors",
     "load",

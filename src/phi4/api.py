@@ -10,8 +10,9 @@ through one `Generator`, so what holds for it (sharing steps, cancelling, timing
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -33,7 +34,16 @@ from phi4.processing.images import picture_size
 from phi4.processing.media import DEFAULT_LIMITS, MediaLimits
 from phi4.processing.messages import parse_messages
 from phi4.processing.processor import Processor
-from phi4.processing.prompts import transcribe_message, translate_message
+from phi4.processing.prompts import (
+    HotWords,
+    checked_hot_words,
+    language_name,
+    transcribe_message,
+    translate_message,
+)
+from phi4.processing.recordings import cut_recording
+from phi4.processing.speech_segments import SpeechSettings
+from phi4.processing.stitching import Transcript, TranscriptSegment, stitch
 from phi4.processing.tiles import TilePlan, tile_image
 from phi4.processing.tokenizer import Phi4Tokenizer
 from phi4.processing.tools import normalise_tools
@@ -247,14 +257,43 @@ class Phi4:
         return self.generator.generate(requests)
 
     def transcribe(
-        self, audio: AudioSource, *, sampling: SamplingParams | None = None, **options: Any
-    ) -> Completion:
+        self,
+        audio: AudioSource,
+        *,
+        timestamps: bool = False,
+        hot_words: HotWords = (),
+        skip_silence: bool = True,
+        max_segment_s: float | None = None,
+        sampling: SamplingParams | None = None,
+        **options: Any,
+    ) -> Transcript:
         """Write down what a recording says.
 
+        Up to 40 s are heard in one piece; what is longer is cut at pauses into parts of at most 30 s, which
+        share steps, and their texts are put side by side. A model trained on shorter clips says so in its
+        config and is given shorter parts; nano's are 4 s. Where nobody speaks no model is asked, and the
+        transcript is empty.
+
+        Args:
+            audio: The recording.
+            timestamps: Cut at pauses whatever the length, for times; see `Transcript.segments`. All times
+                come from the sound, the model states none.
+            hot_words: Names and words to expect, at most 100: a list, or one text with commas. They are added
+                to the instruction as text; the released model was not trained on that, see docs/media.md.
+            skip_silence: False = hear everything, for song and for sound that is no speech.
+            max_segment_s: Longest part of what is cut, 1 to 40; what is a third longer is still heard whole.
+                None = the config's.
+            sampling: As in `chat`; a length limit is that of each part.
+            options: As in `chat`.
+
         Raises:
-            InvalidRequest: As `chat`.
+            InvalidRequest: As `chat`; or the hot words are too many, too long or no text, or `max_segment_s`
+                is out of range.
+            InvalidMedia: As `chat`.
         """
-        return self.chat([transcribe_message(audio)], sampling=sampling, **options)
+        settings = None if max_segment_s is None else SpeechSettings(max_segment_s=max_segment_s)
+        ask = partial(transcribe_message, hot_words=checked_hot_words(hot_words))
+        return self._heard(audio, ask, timestamps, skip_silence, settings, sampling, options)
 
     def translate(
         self,
@@ -262,23 +301,60 @@ class Phi4:
         to: str,
         *,
         with_transcript: bool = False,
+        timestamps: bool = False,
+        hot_words: HotWords = (),
+        skip_silence: bool = True,
+        max_segment_s: float | None = None,
         sampling: SamplingParams | None = None,
         **options: Any,
-    ) -> Completion:
-        """Translate what a recording says.
+    ) -> Transcript:
+        """Translate what a recording says; long ones as in `transcribe`.
 
         Args:
             audio: The recording.
             to: Target language, by English name or ISO 639-1 code.
             with_transcript: Let the model write the transcript first; take the answer apart with
                 `phi4.processing.prompts.split_translation`.
-            sampling: As in `chat`.
+            timestamps: As in `transcribe`.
+            hot_words: As in `transcribe`.
+            skip_silence: As in `transcribe`.
+            max_segment_s: As in `transcribe`.
+            sampling: As in `chat`; a length limit is that of each part.
             options: As in `chat`.
 
         Raises:
-            InvalidRequest: Unknown language, or as `chat`.
+            InvalidRequest: Unknown language, or as `transcribe`.
+            InvalidMedia: As `chat`.
         """
-        return self.chat([translate_message(audio, to, with_transcript)], sampling=sampling, **options)
+        settings = None if max_segment_s is None else SpeechSettings(max_segment_s=max_segment_s)
+        words, language = checked_hot_words(hot_words), language_name(to)
+
+        def ask(part: AudioSource) -> Message:
+            return translate_message(part, language, with_transcript, words)
+
+        return self._heard(audio, ask, timestamps, skip_silence, settings, sampling, options)
+
+    def _heard(
+        self,
+        audio: AudioSource,
+        ask: Callable[[AudioSource], Message],
+        timestamps: bool,
+        skip_silence: bool,
+        settings: SpeechSettings | None,
+        sampling: SamplingParams | None,
+        options: Mapping[str, Any],
+    ) -> Transcript:
+        """Ask about each part of a recording, all together."""
+        _sampling(sampling, options)  # a wrong option is told before an hour of sound is decoded
+        recording = self.generator.processor.hear(audio)
+        speech = self.config.speech
+        assert speech is not None, "a model that takes no recordings has refused this one"
+        parts = cut_recording(
+            recording, speech, timestamps=timestamps, skip_silence=skip_silence, settings=settings
+        )
+        requests = [self._request([ask(part.audio)], (), (), (), sampling, options) for part in parts]
+        spans = [TranscriptSegment(part.start_s, part.end_s, "", voiced=part.voiced) for part in parts]
+        return stitch(spans, self.generator.generate(requests), recording.duration_s)
 
     def score(
         self,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from phi4.checkpoint import HubId, LoadedAdapter, locate_model
+from phi4.checkpoint import HubId, UserAdapters, locate_model
 from phi4.configs import Phi4Config
 from phi4.engine.runner import ModelRunner
 from phi4.errors import InvalidRequest, MissingExtra
@@ -212,9 +212,9 @@ def open_runner(
     device: str | None = None,
     dtype: str | None = None,
     attention: str | None = None,
-    adapter: LoadedAdapter | None = None,
+    adapter: UserAdapters = None,
 ) -> ModelRunner:
-    """Open a runner; see `phi4.load` for the options.
+    """Open a runner; see `phi4.load` for the options. Several adapters serve requests that name one each.
 
     Raises:
         InvalidRequest: No runner of that name, or an option it cannot give.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Role = Literal["system", "user", "assistant", "tool"]
 Modality = Literal["text", "vision", "speech"]
 Mode = Literal["text", "vision", "speech", "vision_speech"]
-FinishReason = Literal["stop", "length", "tool_calls", "cancelled"]
+FinishReason = Literal["stop", "length", "tool_calls", "cancelled", "repetition"]
 Detail = Literal["low", "auto", "high"]
 """How closely a picture is looked at, in OpenAI's words; see `phi4.processing.detail`."""
 MediaSource = str | Path | bytes
@@ -58,7 +58,41 @@ class AudioPart:
     source: AudioSource
 
 
-Part = TextPart | ImagePart | AudioPart
+@dataclass(frozen=True)
+class VideoPart:
+    """A film: shown to the model as frames and heard as its sound track.
+
+    Attributes:
+        source: An MP4, MOV or WebM file.
+        detail: How closely each frame is looked at; None = as the request says, else "low".
+        num_frames: Frames to show, evenly spread; None = one a second, at most 16.
+        sound: Whether the sound track is heard too, where there is one and the model hears.
+    """
+
+    source: MediaSource
+    detail: Detail | None = None
+    num_frames: int | None = None
+    sound: bool = True
+
+
+@dataclass(frozen=True)
+class FilePart:
+    """A document: PDF pages as pictures with their text, a web page or a text file as text.
+
+    Attributes:
+        source: The file.
+        name: What the model and errors call it; empty = the name of a path, else "document".
+        pages: First and last page to read of a PDF, from 1; None = all.
+        detail: How closely pages are looked at; None = as the request says, else "auto".
+    """
+
+    source: MediaSource
+    name: str = ""
+    pages: tuple[int, int] | None = None
+    detail: Detail | None = None
+
+
+Part = TextPart | ImagePart | AudioPart | VideoPart | FilePart
 
 
 @dataclass(frozen=True)
@@ -170,6 +204,14 @@ class SamplingParams:
         seed: Start of the counter-based random stream; None = chosen at random once per request.
         max_new_tokens: Upper limit of the answer, in tokens.
         stop: Strings that end the answer; they are not part of it.
+        min_p: Drop what is less likely than this share of the likeliest token, after `top_k` and `top_p`.
+        presence_penalty: Taken off the logit of every token that stands in the answer already; -2 to 2.
+        frequency_penalty: Taken off it once for each time it stands there; -2 to 2.
+        repetition_penalty: Positive logits of tokens in prompt or answer are divided by it, negative ones
+            multiplied; 0.01 to 2, 1 = none.
+        logit_bias: Token id -> number added to its logit, -100 to 100; at most 1,024 of them.
+        logprobs: Report the log-probability of each token with so many of the best candidates, up to 20;
+            None = report nothing.
     """
 
     temperature: float = 0.0
@@ -178,16 +220,41 @@ class SamplingParams:
     seed: int | None = None
     max_new_tokens: int = 512
     stop: tuple[str, ...] = ()
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    logprobs: int | None = None
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """How likely a drawn token was, by the model itself: before temperature, bias, penalties and masks.
+
+    Attributes:
+        token_id: The token.
+        logprob: Its natural log-probability.
+        top: The likeliest candidates at its place and their log-probabilities, best first.
+    """
+
+    token_id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Token counts of one answer; `image_tokens` and `audio_tokens` are parts of `prompt_tokens`."""
+    """Token counts of one answer; all but `completion_tokens` are parts of `prompt_tokens`.
+
+    `cached_tokens` were not computed for this answer: another request had begun with the same ones.
+    """
 
     prompt_tokens: int
     completion_tokens: int
     image_tokens: int = 0
     audio_tokens: int = 0
+    cached_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -225,6 +292,7 @@ class Completion:
         usage: Token counts.
         timing: Wall times.
         adapters: Adapter tuple that was active, modality adapter first; empty for text.
+        logprobs: One entry per token of `token_ids`, when `SamplingParams.logprobs` asked for them.
     """
 
     text: str
@@ -234,15 +302,21 @@ class Completion:
     usage: Usage
     timing: Timing
     adapters: tuple[str, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True)
 class Delta:
-    """One piece of a streamed answer; the last one carries the whole `completion`."""
+    """One piece of a streamed answer; the last one carries the whole `completion`.
+
+    `logprobs` are those of the tokens drawn for it, whose text may come later: half a character, or the
+    beginning of a stop string, is held back.
+    """
 
     text: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     completion: Completion | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True)

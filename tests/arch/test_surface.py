@@ -15,8 +15,21 @@ import pytest
 import phi4
 from phi4.cli.main import VERBS, build_parser
 
-PUBLIC_VERBS = ["ask", "chat", "transcribe", "show", "export", "prepare"]
-PUBLIC_VERBS += ["doctor", "bench", "eval", "train", "demo", "version"]
+PUBLIC_VERBS = [
+    "ask",
+    "chat",
+    "transcribe",
+    "serve",
+    "list",
+    "pull",
+    "rm",
+    "show",
+    "export",
+    "prepare",
+    "doctor",
+    "bench",
+]
+PUBLIC_VERBS += ["eval", "train", "demo", "version"]
 PAGES = ["README.md", "CHANGELOG.md"]
 PAGES += [f"docs/{page.name}" for page in sorted((Path(__file__).parents[2] / "docs").glob("*.md"))]
 

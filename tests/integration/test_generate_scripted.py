@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,6 +19,7 @@ from phi4.testing.scripted import Logits, ScriptedRunner, babbling, saying
 from phi4.testing.tiny import tiny_config, write_tiny_tokenizer
 from phi4.types import (
     AudioArrays,
+    AudioSource,
     Completion,
     ImageArrays,
     MediaSpan,
@@ -40,6 +42,12 @@ class PlainProcessor:
     def prepare(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> ModelInputs:
         raise AssertionError("these requests carry arrays")
 
+    def plain(self, messages: Sequence[Message]) -> tuple[Message, ...]:
+        return tuple(messages)
+
+    def hear(self, source: AudioSource) -> AudioArrays:
+        raise AssertionError("these requests carry arrays")
+
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Phi4Tokenizer:
@@ -47,9 +55,13 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Phi4Tokenizer:
 
 
 def make(
-    tokenizer: Phi4Tokenizer, logits: Logits, policy: str = "reference", **abilities: object
+    tokenizer: Phi4Tokenizer,
+    logits: Logits,
+    policy: str = "reference",
+    runner: ScriptedRunner | None = None,
+    **abilities: object,
 ) -> Generator:
-    runner = ScriptedRunner(logits, VOCAB, **abilities)  # type: ignore[arg-type]
+    runner = runner or ScriptedRunner(logits, VOCAB, **abilities)  # type: ignore[arg-type]
     config = tiny_config(original_max=16, max_positions=64)
     return Generator(runner, PlainProcessor(config), tokenizer, rope_policy=policy)  # type: ignore[arg-type]
 
@@ -240,6 +252,41 @@ def test_closing_a_stream_frees_what_the_runner_holds(tokenizer: Phi4Tokenizer) 
     assert (runner.num_open, runner.num_handles) == (0, 0)
 
 
+def test_streams_read_in_turns_share_steps_and_say_what_each_says_alone(tokenizer: Phi4Tokenizer) -> None:
+    requests = [
+        Request(inputs=text_row(4 + n, n), sampling=SamplingParams(1.0, seed=n, max_new_tokens=9))
+        for n in range(3)
+    ]
+    alone = [make(tokenizer, babbling(VOCAB)).generate([request])[0] for request in requests]
+    generator = make(tokenizer, babbling(VOCAB))
+    streams = [generator.stream(request) for request in requests]
+    last = {}
+    while len(last) < 3:
+        for number, stream in enumerate(streams):
+            for piece in itertools.islice(stream, 1):
+                if piece.completion is not None:
+                    last[number] = piece.completion
+    assert [last[number].token_ids for number in range(3)] == [done.token_ids for done in alone]
+    assert max(len(plan.rows) for plan in runner_of(generator).plans) > 1
+    assert runner_of(generator).num_open == 0
+
+
+def test_a_conversation_too_long_may_lose_its_oldest_turns(tokenizer: Phi4Tokenizer) -> None:
+    class Processor(PlainProcessor):
+        def prepare(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> ModelInputs:
+            return text_row(10 * len(messages))
+
+    runner = ScriptedRunner(babbling(VOCAB), VOCAB, max_context_tokens=40)
+    processor = Processor(tiny_config(original_max=16, max_positions=64))
+    generator = Generator(runner, processor, tokenizer)
+    talk = tuple(Message("user", ()) for _ in range(6))
+    sampling = SamplingParams(max_new_tokens=5)
+    with pytest.raises(ContextOverflow, match="context of 40"):
+        generator.generate([Request(talk, sampling=sampling)])
+    (done,) = generator.generate([Request(talk, sampling=sampling, overflow="drop_oldest")])
+    assert done.usage.prompt_tokens == 30
+
+
 def test_a_failing_step_frees_what_the_runner_holds(tokenizer: Phi4Tokenizer) -> None:
     def broken(spec: object, history: Sequence[int]) -> np.ndarray:
         raise OutOfMemory("scripted")
@@ -285,9 +332,9 @@ def test_a_step_without_room_is_done_again_with_fewer_rows_and_changes_no_answer
     ]
     pairs = [(Request(inputs=text_row(5 + 9 * n, n)), "the house on the hill") for n in range(6)]
     free = make(tokenizer, babbling(VOCAB), max_step_tokens=24)
-    cramped = make(tokenizer, babbling(VOCAB))
     runner = CrampedRunner(babbling(VOCAB), VOCAB, max_step_tokens=24)
-    runner.most_rows, cramped.runner = most_rows, runner
+    runner.most_rows = most_rows
+    cramped = make(tokenizer, babbling(VOCAB), runner=runner)
     answers = cramped.generate(requests)
     assert [a.token_ids for a in answers] == [a.token_ids for a in free.generate(requests)]
     assert cramped.score_batch(pairs) == free.score_batch(pairs)
@@ -337,7 +384,7 @@ def test_an_answer_that_cannot_fit_is_refused_before_anything_runs(tokenizer: Ph
     bad = Request(inputs=text_row(3), sampling=SamplingParams(max_new_tokens=18))
     with pytest.raises(ContextOverflow, match="at most 17 new tokens"):
         generator.generate([good, bad])
-    assert runner_of(generator).plans == []
+    assert runner_of(generator).plans == [] and not generator.core.busy
     assert generator.generate([good])[0].finish_reason == "length"
     with pytest.raises(ContextOverflow):
         generator.stream(bad)

@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import soundfile
+
 import phi4
 from phi4.checkpoint import open_checkpoint, resolve_model
 from phi4.onnx.building import ExportOptions, export_package
@@ -73,3 +76,11 @@ def test_nano_reads_the_first_example_and_hears_the_second(repository: Path) -> 
     heard = without_torch("transcribe", str(media / "speech-transcribe-2.wav"))
     assert seen.strip() == "Page 15"
     assert heard.strip().lower().rstrip(".") == "the water in the desert is shallow"
+
+
+def test_nano_hears_a_long_recording_in_parts_of_the_length_it_was_trained_on(repository: Path) -> None:
+    file = repository / "examples" / "media" / "speech-transcribe-2.wav"
+    samples, rate_hz = soundfile.read(file, dtype="float32")
+    pause = np.zeros(round(0.75 * rate_hz), np.float32)
+    heard = phi4.load("nano").transcribe(np.concatenate([samples, pause] * 5))
+    assert [part.text for part in heard.segments] == ["the water in the desert is shallow"] * 5

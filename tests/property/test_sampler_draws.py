@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phi4.engine.runner import PackedSampling
-from phi4.engine.sampler import draw
+from phi4.engine.sampler import draw, ranking
 
 SAMPLING = st.builds(
     PackedSampling,
@@ -15,6 +15,7 @@ SAMPLING = st.builds(
     top_k=st.integers(0, 12),
     top_p=st.sampled_from([0.05, 0.5, 0.9, 1.0]),
     seed=st.integers(0, 2**64 - 1),
+    min_p=st.sampled_from([0.0, 0.05, 0.4, 1.0]),
 )
 LOGITS = st.lists(st.floats(-20, 20, width=32), min_size=1, max_size=40).map(
     lambda x: np.array(x, np.float32)
@@ -47,3 +48,22 @@ def test_a_constant_added_to_whole_logits_changes_nothing(
 ) -> None:
     whole = np.round(logits)
     assert draw(whole, sampling, position) == draw(whole + np.float32(shift), sampling, position)
+
+
+@given(LOGITS, SAMPLING, st.integers(0, 131071))
+def test_a_drawn_token_is_as_likely_as_min_p_asks(
+    logits: np.ndarray, sampling: PackedSampling, position: int
+) -> None:
+    token = draw(logits, sampling, position)
+    if sampling.temperature and sampling.min_p:
+        share = np.exp((float(logits[token]) - float(logits.max())) / sampling.temperature)
+        assert share >= sampling.min_p * (1 - 1e-12)
+
+
+ODD = st.sampled_from([0.0, -0.0, 1.5, -1.5, 1e-40, -1e-40, 3e38, -np.inf])
+
+
+@given(st.lists(ODD | st.floats(-9, 9, width=32)))
+def test_the_ranking_is_that_of_a_stable_sort(values: list[float]) -> None:
+    scores = np.array(values, np.float32)
+    assert ranking(scores).tolist() == np.argsort(-scores, kind="stable").tolist()

@@ -9,7 +9,7 @@ Names are ours (canonical) everywhere outside this folder. Nothing here needs to
 
 from __future__ import annotations
 
-from phi4.checkpoint.adapters import LoadedAdapter, load_adapter, save_adapter
+from phi4.checkpoint.adapters import LoadedAdapter, UserAdapters, load_adapter, save_adapter, user_adapters
 from phi4.checkpoint.differences import Differences, Misshapen, compare_shapes
 from phi4.checkpoint.hub import BUILTIN, HubId, locate_model, resolve_model
 from phi4.checkpoint.inspect import AdapterReport, CheckpointReport, describe
@@ -31,6 +31,7 @@ __all__ = [
     "LoadedAdapter",
     "Misshapen",
     "TensorEntry",
+    "UserAdapters",
     "adapter_of",
     "adapter_shapes",
     "adapters_for",
@@ -52,6 +53,7 @@ __all__ = [
     "sha256_file",
     "to_canonical",
     "to_stored",
+    "user_adapters",
     "verify_manifest",
     "write_manifest",
     "write_safetensors",

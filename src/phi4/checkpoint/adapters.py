@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -42,6 +43,23 @@ class LoadedAdapter:
 
     config: AdapterConfig
     tensors: dict[str, AnyArray]
+
+
+UserAdapters = LoadedAdapter | Sequence[LoadedAdapter] | None
+"""The user's own adapters a runner is opened with; each request uses one of them, or none."""
+
+
+def user_adapters(given: UserAdapters) -> tuple[LoadedAdapter, ...]:
+    """One adapter, several or none, as a tuple.
+
+    Raises:
+        InvalidRequest: Two have the same name.
+    """
+    found = () if given is None else (given,) if isinstance(given, LoadedAdapter) else tuple(given)
+    names = [adapter.config.name for adapter in found]
+    if len(set(names)) < len(names):
+        raise InvalidRequest(f"adapters are called {names}; give each its own name")
+    return found
 
 
 def load_adapter(directory: str | Path, config: Phi4Config, name: str | None = None) -> LoadedAdapter:

@@ -9,7 +9,7 @@ from phi4.cli import answers, options, pictures
 from phi4.cli.console import print_json, printable, stderr
 from phi4.errors import InvalidMedia, InvalidRequest
 
-HELP = "answer one prompt, about pictures and recordings too"
+HELP = "answer one prompt, about pictures, recordings, videos and documents too"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +20,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--audio", nargs="+", action="extend", default=[], metavar="FILE", help="recordings to hear"
+    )
+    parser.add_argument(
+        "--video",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FILE",
+        help="videos: frames and their sound (MP4, MOV, WebM; extra video)",
+    )
+    parser.add_argument(
+        "--file",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FILE",
+        help="documents: PDF (extra serve), web pages, text",
     )
     parser.add_argument("--system", metavar="TEXT", help="instructions for the whole conversation")
     parser.add_argument("--tools", metavar="FILE", help="JSON list of functions the model may call")
@@ -39,15 +55,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Ask, and write the answer as it comes."""
     prompt = options.read_prompt(args.prompt)
-    if not (prompt or args.image or args.audio):
+    if not (prompt or args.image or args.audio or args.video or args.file):
         raise InvalidRequest(
             'nothing to answer: give a prompt, --image or --audio, such as phi4 ask "What is 2 + 3?"'
         )
     messages = [options.system_message(args.system)] if args.system else []
-    messages.append(options.user_message(prompt, args.image, args.audio))
+    messages.append(options.user_message(prompt, args.image, args.audio, args.video, args.file))
     tools = options.read_tools(args.tools)
     try:
-        options.check_media(args.image, args.audio)
+        options.check_media(args.image, args.audio, args.video, args.file)
     except InvalidMedia as error:
         if prompt:
             raise

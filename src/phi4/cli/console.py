@@ -56,8 +56,13 @@ def working(message: str) -> Iterator[None]:
 
 def print_json(value: Any) -> None:
     """One JSON value on one line of standard output."""
-    sys.stdout.write(json.dumps(value, default=_plain, ensure_ascii=False) + "\n")
+    sys.stdout.write(json_text(value))
     sys.stdout.flush()
+
+
+def json_text(value: Any) -> str:
+    """A JSON value as one line."""
+    return json.dumps(value, default=_plain, ensure_ascii=False) + "\n"
 
 
 def print_text(text: str, *, end: str = "\n") -> None:

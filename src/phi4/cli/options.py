@@ -184,29 +184,44 @@ def system_message(text: str) -> Message:
     return Message("system", (TextPart(text),))
 
 
-def user_message(text: str, images: list[str], audio: list[str]) -> Message:
+def user_message(
+    text: str,
+    images: Sequence[str],
+    audio: Sequence[str],
+    videos: Sequence[str] = (),
+    files: Sequence[str] = (),
+) -> Message:
     """A user turn: pictures, then recordings, then text, which is the order the model was trained with."""
-    from phi4.types import AudioPart, ImagePart, Message, Part, TextPart
+    from phi4.types import AudioPart, FilePart, ImagePart, Message, Part, TextPart, VideoPart
 
     parts: list[Part] = [ImagePart(Path(path)) for path in images]
+    parts += [VideoPart(Path(path)) for path in videos]
     parts += [AudioPart(Path(path)) for path in audio]
+    parts += [FilePart(Path(path)) for path in files]
     parts += [TextPart(text)] if text else []
     return Message("user", tuple(parts))
 
 
-def check_media(images: Sequence[str], audio: Sequence[str]) -> None:
+def check_media(
+    images: Sequence[str], audio: Sequence[str], videos: Sequence[str] = (), files: Sequence[str] = ()
+) -> None:
     """Look at files before a model is loaded for them: a wrong path should not cost a minute.
 
     Raises:
         InvalidMedia: One is missing, empty, too big or of the wrong kind.
-        MissingExtra: One lies in a container that needs PyAV.
+        MissingExtra: One needs PyAV.
     """
-    from phi4.processing.media import open_media
+    from phi4.processing.media import MediaKind, open_media
 
-    for path in images:
-        open_media(Path(path), "image").stream.close()
-    for path in audio:
-        open_media(Path(path), "audio").stream.close()
+    kinds: dict[MediaKind, Sequence[str]] = {
+        "image": images,
+        "audio": audio,
+        "video": videos,
+        "document": files,
+    }
+    for kind, paths in kinds.items():
+        for path in paths:
+            open_media(Path(path), kind).stream.close()
 
 
 def make_folder(folder: Path) -> None:

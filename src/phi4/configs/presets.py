@@ -110,6 +110,7 @@ NANO = Phi4Config(
         nemo_conv_channels=32,
         depthwise_separable_out_channel=192,
         ext_pw_out_channel=192,
+        max_segment_s=4.0,
     ),
     adapters=(AdapterConfig("vision", 16, 32), AdapterConfig("speech", 20, 40)),
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from phi4.configs.fields import MAX_LAYERS, divides, refuse, whole
+from phi4.configs.fields import MAX_LAYERS, divides, number, refuse, whole
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class SpeechConfig:
         bias_max_distance: Relative attention bias is clipped to [-this, this - 1].
         time_reduction: Frames per output position; the three strided convolutions make it 8.
         max_window_tokens: Longer audio is cut into independent windows of this many positions.
+        max_segment_s: Longest part, in seconds, when a long recording is cut to be heard in parts: as long
+            as the training's clips (a key of ours; the released model had clips up to 30 s).
 
     Raises:
         InvalidConfig: A value cannot work.
@@ -46,6 +48,7 @@ class SpeechConfig:
     bias_max_distance: int = 500
     time_reduction: int = 8
     max_window_tokens: int = 500
+    max_segment_s: float = 30.0
 
     def __post_init__(self) -> None:
         for field in ("hidden_size", "num_attention_heads", "intermediate_size", "nemo_conv_channels"):
@@ -61,6 +64,7 @@ class SpeechConfig:
         if self.time_reduction != 8:
             refuse("time_reduction", self.time_reduction, "8")
         whole("max_window_tokens", self.max_window_tokens)
+        number("max_segment_s", self.max_segment_s, 1.0, 40.0)
 
     @property
     def subsampled_mels(self) -> int:

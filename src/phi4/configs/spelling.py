@@ -72,6 +72,8 @@ VISION_ORIGINAL = (
 VISION_HF = (Spelling("crop_size", "vision_config.crop_size", 448), *VISION_ORIGINAL[1:])
 
 _AUDIO = "audio_processor.config"
+# Ours: at the top level, where the released code ignores what it does not know.
+_SEGMENT = Spelling("max_segment_s", "speech_segment_s", 30.0)
 SPEECH_ORIGINAL = (
     Spelling("hidden_size", f"{_AUDIO}.attention_dim"),
     Spelling("num_attention_heads", f"{_AUDIO}.attention_heads"),
@@ -84,6 +86,7 @@ SPEECH_ORIGINAL = (
     Spelling("kernel_size", f"{_AUDIO}.kernel_size", 3),
     Spelling("bias_max_distance", f"{_AUDIO}.relative_attention_bias_args.t5_bias_max_distance", 500),
     Spelling("time_reduction", f"{_AUDIO}.time_reduction", 8),
+    _SEGMENT,
 )
 SPEECH_HF = (
     Spelling("hidden_size", "audio_config.hidden_size", 1024),
@@ -97,6 +100,7 @@ SPEECH_HF = (
     Spelling("kernel_size", "audio_config.kernel_size", 3),
     Spelling("bias_max_distance", "audio_config.bias_max_distance", 1000),
     Spelling("time_reduction", "audio_config.time_reduction", 8),
+    _SEGMENT,
 )
 VISION: dict[Layout, tuple[Spelling, ...]] = {"mini": (), "original": VISION_ORIGINAL, "hf": VISION_HF}
 SPEECH: dict[Layout, tuple[Spelling, ...]] = {"mini": (), "original": SPEECH_ORIGINAL, "hf": SPEECH_HF}
@@ -177,4 +181,4 @@ BOUND_EVERYWHERE = frozenset(
         "auto_map",
     }
 )
-ENCODER_KEYS = frozenset({"vision_config", "audio_config"})
+ENCODER_KEYS = frozenset({"vision_config", "audio_config", "speech_segment_s"})

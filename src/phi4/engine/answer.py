@@ -1,16 +1,18 @@
 """From drawn tokens to what the caller sees: text without control tokens, tool calls, the reason for the end.
 
-One `Answer` per request strings small parts together, in this order: stop tokens and length limit,
-incremental detokenizer, stop strings, tool-call parser. Streaming and non-streaming callers get the
-same text because both read it from here.
+One `Answer` per request strings small parts together, in this order: the rules that end it (grammar, loop
+guard, stop tokens, length limit), incremental detokenizer, stop strings, tool-call parser. Streaming and
+non-streaming callers get the same text because both read it from here.
 """
 
 from __future__ import annotations
 
-from phi4.engine.stop import StopStrings, StopTokens
+from collections.abc import Sequence
+
+from phi4.engine.stop import EndRule, StopStrings, StopTokens
 from phi4.processing.tokenizer import Phi4Tokenizer
 from phi4.processing.tool_parser import ToolCallParser, join_events
-from phi4.types import Completion, FinishReason, Timing, ToolCall, Usage
+from phi4.types import Completion, FinishReason, Timing, TokenLogprob, ToolCall, Usage
 
 
 class Answer:
@@ -22,6 +24,8 @@ class Answer:
         max_new_tokens: Length limit, stop token included.
         tool_names: Functions the prompt offered. Without any the answer is not searched: JSON stays text.
             Control tokens give no text, except, with tools, the two call markers, which the parser reads.
+        rules: More rules that may end it, asked before stop tokens and the length limit.
+        keep_markup: Leave calls in the text, markers included, for a caller that reads them itself.
     """
 
     def __init__(
@@ -30,13 +34,16 @@ class Answer:
         stop: tuple[str, ...],
         max_new_tokens: int,
         tool_names: tuple[str, ...] = (),
+        *,
+        rules: Sequence[EndRule] = (),
+        keep_markup: bool = False,
     ) -> None:
-        self._tokens = StopTokens(tokenizer.tokens.stop_ids, max_new_tokens)
+        self._rules = (*rules, StopTokens(tokenizer.tokens.stop_ids, max_new_tokens))
         self._strings = StopStrings(stop)
         self._detokenizer = tokenizer.detokenizer()
         markers = (tokenizer.tokens.tool_call, tokenizer.tokens.tool_call_end) if tool_names else ()
-        self._silent = tokenizer.control_ids.difference(markers)
-        self._parser = ToolCallParser(tool_names) if tool_names else None
+        self._silent = tokenizer.control_ids.difference(markers)  # stop ids among them
+        self._parser = ToolCallParser(tool_names) if tool_names and not keep_markup else None
         self._text: list[str] = []
         self._calls: list[ToolCall] = []
         self._reason: FinishReason | None = None
@@ -51,9 +58,10 @@ class Answer:
         """Add one drawn token; returns the text and the calls that are certain now."""
         assert self._reason is None, "the answer has ended"
         self._num_tokens += 1
-        self._reason = self._tokens.check(token_id, self._num_tokens)
+        reasons = (rule.check(token_id, self._num_tokens) for rule in self._rules)
+        self._reason = next((reason for reason in reasons if reason is not None), None)
         text = ""
-        if self._reason != "stop" and token_id not in self._silent:
+        if token_id not in self._silent:
             text = self._strings.push(self._detokenizer.push([token_id]))
         if self.finished and not self._strings.stopped:
             text += self._strings.push(self._detokenizer.flush()) + self._strings.flush()
@@ -72,10 +80,16 @@ class Answer:
         return text, calls
 
     def completion(
-        self, token_ids: tuple[int, ...], usage: Usage, timing: Timing, adapters: tuple[str, ...]
+        self,
+        token_ids: tuple[int, ...],
+        usage: Usage,
+        timing: Timing,
+        adapters: tuple[str, ...],
+        logprobs: tuple[TokenLogprob, ...] = (),
     ) -> Completion:
         """The answer as it stands; one that has not ended counts as cancelled."""
         reason: FinishReason = self._reason or "cancelled"
         if reason == "stop" and self._calls:
             reason = "tool_calls"
-        return Completion("".join(self._text), token_ids, tuple(self._calls), reason, usage, timing, adapters)
+        text, calls = "".join(self._text), tuple(self._calls)
+        return Completion(text, token_ids, calls, reason, usage, timing, adapters, logprobs)

@@ -1,52 +1,32 @@
 """What everything above the engine asks: answer a batch, stream one answer, score given targets.
 
 `Generator` puts three things together: a processor that makes arrays of messages, a runner that
-makes tokens of arrays, and the scheduler between them. It knows no backend. Runs are in-process and
-single-threaded; a server that feeds requests while others run drives a `Scheduler` itself.
+makes tokens of arrays, and the `EngineCore` between them. It knows no backend. Runs are in-process and
+single-threaded; several streams may be read in turns, and then share steps.
 """
 
 from __future__ import annotations
 
-import secrets
+from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from phi4.configs.rope import RopePolicy
 from phi4.configs.routing import Route
 from phi4.engine.adapters import check_user_adapter, choose_adapters
-from phi4.engine.answer import Answer
-from phi4.engine.drafting import UNKNOWN, PromptLookup
+from phi4.engine.core import EngineCore
+from phi4.engine.events import Event
+from phi4.engine.events import TargetScores as TargetScores  # what `score` returns is imported from here
 from phi4.engine.longrope import longrope_policy
+from phi4.engine.overflow import fit_messages
 from phi4.engine.preparing import Prepares
 from phi4.engine.request import Request
 from phi4.engine.runner import ModelRunner
-from phi4.engine.sampler import pack
-from phi4.engine.scheduler import Scheduler
-from phi4.engine.sequence import Generating, LiveSequence, Scoring
-from phi4.errors import ContextOverflow, InvalidRequest
+from phi4.engine.work import Work
+from phi4.errors import InvalidRequest
 from phi4.processing.chat import WHITE_SPACE
 from phi4.processing.tokenizer import Phi4Tokenizer
-from phi4.types import Completion, Delta, ModelInputs
-
-
-@dataclass(frozen=True)
-class TargetScores:
-    """How likely a given answer was.
-
-    Attributes:
-        token_ids: The target's tokens.
-        logprobs: Natural log-probability of each, given prompt and earlier target tokens.
-        is_greedy: True = every token was the likeliest one there.
-    """
-
-    token_ids: tuple[int, ...]
-    logprobs: tuple[float, ...]
-    is_greedy: bool
-
-    @property
-    def total(self) -> float:
-        """Log-probability of the whole target."""
-        return float(sum(self.logprobs))
+from phi4.types import Completion, Delta, Message, ModelInputs
 
 
 class Generator:
@@ -59,6 +39,8 @@ class Generator:
         rope_policy: "reference" (as the reference implementation; default), "pin" or "short".
         user_adapter: Name of the caller's own adapter, added after each request's modality adapter.
         speculate: Guess tokens by prompt lookup (`drafting`) and let the runner check them.
+        prefix_positions: As for `EngineCore`. 0 by default: weights of a live model may change between calls.
+        encoder_tokens: The same.
 
     Raises:
         InvalidRequest: Unknown policy, or a user's adapter that is called like a modality's.
@@ -73,14 +55,27 @@ class Generator:
         rope_policy: RopePolicy = "reference",
         user_adapter: str | None = None,
         speculate: bool = True,
+        prefix_positions: int = 0,
+        encoder_tokens: int = 0,
     ) -> None:
         check_user_adapter(user_adapter)
-        self.runner = runner
         self.processor = processor
         self.tokenizer = tokenizer
-        self._policy = longrope_policy(rope_policy, processor.config.decoder)
+        self.core = EngineCore(
+            runner,
+            tokenizer,
+            policy=longrope_policy(rope_policy, processor.config.decoder),
+            speculate=speculate,
+            prefix_positions=prefix_positions,
+            encoder_tokens=encoder_tokens,
+        )
         self._user_adapter = user_adapter
-        self._speculate = speculate
+        self._inbox: dict[int, deque[Event]] = {}
+
+    @property
+    def runner(self) -> ModelRunner:
+        """The backend."""
+        return self.core.runner
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """Answer all requests, sharing steps; the order of answers is the order of requests.
@@ -91,12 +86,11 @@ class Generator:
             ContextOverflow: A prompt with its answer does not fit the context.
             OutOfMemory: A request does not fit even alone.
         """
-        sequences = [self.sequence(request, number) for number, request in enumerate(requests)]
         answers: dict[int, Completion] = {}
-        for sequence, delta in self._run(sequences):
-            if delta.completion is not None:
-                answers[sequence.id] = delta.completion
-        return [answers[sequence.id] for sequence in sequences]
+        for place, event in self._run([self.work(request) for request in requests]):
+            if event.delta is not None and event.delta.completion is not None:
+                answers[place] = event.delta.completion
+        return [answers[place] for place in range(len(requests))]
 
     def stream(self, request: Request) -> Iterator[Delta]:
         """Answer one request piece by piece; the last piece carries the `Completion`.
@@ -108,12 +102,14 @@ class Generator:
             InvalidRequest: As `generate`.
             ContextOverflow: As `generate`.
         """
-        sequence = self.sequence(request, 0)
-        return self._deltas(sequence)
+        work = self.work(request)
+        self.core.check(work)
+        return self._deltas(work)
 
-    def _deltas(self, sequence: LiveSequence) -> Iterator[Delta]:
-        for _, delta in self._run([sequence]):
-            if delta.text or delta.tool_calls or delta.completion:
+    def _deltas(self, work: Work) -> Iterator[Delta]:
+        for _, event in self._run([work]):
+            delta = event.delta
+            if delta is not None and (delta.text or delta.tool_calls or delta.logprobs or delta.completion):
                 yield delta
 
     def score(self, request: Request, target: str, *, with_end: bool = False) -> TargetScores:
@@ -139,77 +135,80 @@ class Generator:
             InvalidRequest: A target is empty.
             ContextOverflow: A prompt with its target does not fit the context.
         """
-        sequences = [self._scoring(request, target, with_end, n) for n, (request, target) in enumerate(pairs)]
-        for _ in self._run(sequences):
-            pass
-        return [TargetScores(tuple(s.tokens), tuple(s.logprobs), all(s.is_best)) for s in sequences]
+        scores: dict[int, TargetScores] = {}
+        for place, event in self._run([self._scoring(*pair, with_end) for pair in pairs]):
+            if event.scores is not None:
+                scores[place] = event.scores
+        return [scores[place] for place in range(len(pairs))]
 
-    def sequence(self, request: Request, number: int) -> Generating:
-        """Check a request and make it ready for a `Scheduler`.
+    def work(self, request: Request) -> Work:
+        """Prepare a request for an `EngineCore`.
 
         Raises:
-            InvalidRequest: As `generate`.
-            ContextOverflow: As `generate`.
+            InvalidRequest: Its messages cannot be prepared.
+            ContextOverflow: They do not fit the context.
         """
-        sampling = pack(request.sampling, secrets.randbits(64))
-        inputs, chosen = self._prepare(request)
-        limit = request.sampling.max_new_tokens
-        self._check_length(len(inputs.token_ids), limit)
-        answer = Answer(
-            self.tokenizer, request.sampling.stop, limit, tuple(tool.name for tool in request.tools)
-        )
-        return Generating(
-            number,
+        inputs = request.inputs
+        if inputs is None:
+            inputs = self._arrays(request)
+        chosen = self._route(request, inputs)
+        return Work(
             inputs,
+            request.sampling,
             chosen.adapters,
             chosen.audio_projector,
-            sampling=sampling,
-            max_new_tokens=limit,
-            lookup=_lookup(inputs) if self._speculate else None,
-            answer=answer,
+            tool_names=tuple(tool.name for tool in request.tools),
+            grammar=request.grammar,
+            loop_guard=request.loop_guard,
         )
 
-    def _scoring(self, request: Request, target: str, with_end: bool, number: int) -> Scoring:
-        inputs, chosen = self._prepare(request)
+    def _arrays(self, request: Request) -> ModelInputs:
+        def prepare(messages: Sequence[Message]) -> ModelInputs:
+            return self.processor.prepare(messages, tools=request.tools)
+
+        if request.overflow == "error":
+            return prepare(request.messages)
+        room = self.runner.info.max_context_tokens - request.sampling.max_new_tokens
+        return fit_messages(self.processor.plain(request.messages), prepare, room, request.overflow).inputs
+
+    def _route(self, request: Request, inputs: ModelInputs) -> Route:
+        chosen = choose_adapters(self.processor.config, inputs, self._user_adapter)
+        return chosen if request.adapters is None else replace(chosen, adapters=request.adapters)
+
+    def _scoring(self, request: Request, target: str, with_end: bool) -> Work:
         tokens = self.tokenizer.encode_text(target.lstrip(WHITE_SPACE))
         if not tokens:
             raise InvalidRequest(f"the target {target!r} has no tokens; give the answer to judge")
         tokens += [self.tokenizer.tokens.end] if with_end else []
-        self._check_length(len(inputs.token_ids), len(tokens))
-        return Scoring(number, inputs, chosen.adapters, chosen.audio_projector, tokens)
+        return replace(self.work(request), targets=tuple(tokens))
 
-    def _prepare(self, request: Request) -> tuple[ModelInputs, Route]:
-        inputs = request.inputs
-        if inputs is None:
-            inputs = self.processor.prepare(request.messages, tools=request.tools)
-        if not len(inputs.token_ids):
-            raise InvalidRequest("the prompt is empty; give at least one token")
-        chosen = choose_adapters(self.processor.config, inputs, self._user_adapter)
-        return inputs, chosen if request.adapters is None else replace(chosen, adapters=request.adapters)
-
-    def _check_length(self, prompt_tokens: int, answer_tokens: int) -> None:
-        limit = self.runner.info.max_context_tokens
-        if prompt_tokens + answer_tokens > limit:
-            raise ContextOverflow(
-                f"the prompt has {prompt_tokens} tokens and the answer may take {answer_tokens}, together "
-                f"over the model's context of {limit}; shorten the prompt or ask for at most "
-                f"{max(limit - prompt_tokens, 0)} new tokens"
-            )
-
-    def _run(self, sequences: Sequence[LiveSequence]) -> Iterator[tuple[LiveSequence, Delta]]:
-        scheduler = Scheduler(self.runner, self._policy)
-        for sequence in sequences:
-            scheduler.add(sequence)
+    def _run(self, works: Sequence[Work]) -> Iterator[tuple[int, Event]]:
+        """Events of works, by their places, until all have ended; an error of one ends them all."""
+        for work in works:
+            self.core.check(work)  # all, before any begins
+        places = {self.core.submit(work): place for place, work in enumerate(works)}
+        for number in places:
+            self._inbox[number] = deque()
         try:
-            while scheduler.busy:
-                yield from scheduler.step()
+            while places:
+                for number, event in self._news(list(places)):
+                    if event.error is not None:
+                        raise event.error
+                    yield places[number], event
+                    if event.ended:
+                        del places[number], self._inbox[number]
         finally:
-            scheduler.close()
+            for number in places:
+                self.core.cancel(number)
+                del self._inbox[number]
 
-
-def _lookup(inputs: ModelInputs) -> PromptLookup:
-    """Guesses from a prompt; what media show is not read off it."""
-    known = inputs.token_ids.tolist()
-    for span in inputs.spans:
-        known[span.start : span.start + span.length] = [UNKNOWN] * span.length
-    return PromptLookup(known)
+    def _news(self, numbers: Sequence[int]) -> Iterator[tuple[int, Event]]:
+        """What has become known of requests; takes a step where nothing has."""
+        if not any(self._inbox[number] for number in numbers):
+            assert self.core.busy, "requests have vanished from the engine"
+            for event in self.core.step():
+                if event.id in self._inbox:
+                    self._inbox[event.id].append(event)
+        for number in numbers:
+            while self._inbox.get(number):
+                yield number, self._inbox[number].popleft()

@@ -15,7 +15,7 @@ from phi4.errors import InvalidRequest
 from phi4.processing.chat import Placement
 from phi4.processing.media import MediaLimits
 from phi4.processing.processor import Processor
-from phi4.types import Message, ModelInputs, ToolSpec
+from phi4.types import AudioArrays, AudioSource, Message, ModelInputs, ToolSpec
 
 
 class Prepares(Protocol):
@@ -28,6 +28,14 @@ class Prepares(Protocol):
 
     def prepare(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> ModelInputs:
         """Turn a conversation into one row."""
+        ...
+
+    def plain(self, messages: Sequence[Message]) -> tuple[Message, ...]:
+        """The conversation with its videos and files read, for who prepares parts of it several times."""
+        ...
+
+    def hear(self, source: AudioSource) -> AudioArrays:
+        """The features of a whole recording."""
         ...
 
 
@@ -63,6 +71,14 @@ class LoadedProcessor:
     def prepare(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> ModelInputs:
         """Turn a conversation into one row; see `Processor.prepare`."""
         return self.processor.prepare(messages, tools, self.max_crops, self.placement)
+
+    def plain(self, messages: Sequence[Message]) -> tuple[Message, ...]:
+        """The conversation with its videos and files read; see `Processor.plain`."""
+        return self.processor.plain(messages)
+
+    def hear(self, source: AudioSource) -> AudioArrays:
+        """The features of a whole recording; see `Processor.hear`."""
+        return self.processor.hear(source)
 
 
 def check_choices(max_crops: int | None, placement: Placement, limits: MediaLimits) -> None:

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from phi4.engine.grammar import Grammar
+from phi4.engine.guards import LoopLimits
+from phi4.engine.overflow import Overflow
 from phi4.engine.runner import MediaHandle, MediaPiece, Piece, TextPiece
 from phi4.types import Message, ModelInputs, SamplingParams, ToolSpec
 
@@ -21,6 +24,9 @@ class Request:
         sampling: How tokens are drawn.
         inputs: The prompt as arrays already, for callers that prepared it themselves.
         adapters: Ordered adapter tuple; None = chosen by the media in the prompt, `()` = adapters off.
+        grammar: What may be drawn, fresh for one answer; None = anything.
+        loop_guard: When the answer counts as a loop and ends with "repetition"; None = never.
+        overflow: What happens to messages that do not fit the context.
     """
 
     messages: tuple[Message, ...] = ()
@@ -28,6 +34,9 @@ class Request:
     sampling: SamplingParams = field(default_factory=SamplingParams)
     inputs: ModelInputs | None = None
     adapters: tuple[str, ...] | None = None
+    grammar: Grammar | None = None
+    loop_guard: LoopLimits | None = field(default_factory=LoopLimits)
+    overflow: Overflow = "error"
 
 
 def prompt_pieces(

@@ -120,12 +120,37 @@ class PackedSampling:
         seed: 0 <= seed < 2**64. The random number of a draw depends only on (seed, position), position
             being the place in the sequence where the drawn token will stand. So a draw does not depend on
             batching, chunking, preemption or a LongRoPE crossing.
+        min_p: In [0, 1]; 0 = all.
     """
 
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
     seed: int = 0
+    min_p: float = 0.0
+
+
+@dataclass(frozen=True)
+class Bias:
+    """Numbers `values` `[n]` float32 to add to the logits of tokens `ids` `[n]` int64, each named once."""
+
+    ids: IntArray
+    values: FloatArray
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Factors of the logits of tokens `ids` `[n]` int64, each named once.
+
+    Positive logits are divided by their factor, others multiplied, so a factor above 1 always lowers.
+
+    Attributes:
+        ids: The tokens.
+        factors: `[n]` float32, above 0.
+    """
+
+    ids: IntArray
+    factors: FloatArray
 
 
 @dataclass(frozen=True)
@@ -137,15 +162,22 @@ class Nothing:
 class Draw:
     """The row wants the token after its last position (and after each accepted draft).
 
+    Logits are scaled, then biased, then masked, then drawn from as `sampling` says.
+
     Attributes:
         sampling: How to draw.
         num_top: How many of the best candidates to report with their log-probabilities; 0 = none.
         allowed: `[V]`, True = this token may be drawn; None = all. A row with a mask has no drafts.
+        bias: Added to logits; None = nothing. It holds after every draft of the row, so a row whose bias or
+            scale changes with each drawn token has no drafts.
+        scale: Divides or multiplies logits; None = nothing.
     """
 
     sampling: PackedSampling = PackedSampling()
     num_top: int = 0
     allowed: BoolArray | None = None
+    bias: Bias | None = None
+    scale: Scale | None = None
 
 
 @dataclass(frozen=True)
@@ -198,7 +230,7 @@ class StepPlan:
 class RowResult:
     """The answer to one row; arrays are empty where nothing was wanted.
 
-    All log-probabilities are natural, of the model's own distribution, before any sampling parameter or mask.
+    All log-probabilities are natural and of the model's own distribution, before what a `Draw` changes.
 
     Attributes:
         token_ids: `[n]`. `Draw`: the accepted drafts, then one more drawn token. `Score`: empty.
@@ -236,7 +268,7 @@ class ModelRunner(Protocol):
 
     1. Chunking, batching and the order of steps change no result beyond rounding: a row computes what it
        would compute alone, fed at once.
-    2. A draw equals `phi4.engine.sampler.draw` on the row's logits, position and parameters.
+    2. A draw equals `sampler.draw` on the row's logits as `sampler.edited` leaves them, at its position.
     3. After an exception of `step`, slots of the plan may only be truncated or closed; others are intact.
     4. Nothing is freed behind the engine's back: slots live until `close`, handles until `release`.
     """

@@ -1,16 +1,26 @@
 """Stop rules: when an answer ends, and which text may be shown before that is certain.
 
-Three small rules decide on each drawn token: stop ids, the length limit, and stop strings, which may be
-split over tokens, so text that could be the beginning of one is held back until it is not.
+Small rules decide on each drawn token: stop ids, the length limit, and whatever else obeys `EndRule`
+(grammars, the loop guard). Stop strings may be split over tokens, so text that could be the beginning of
+one is held back until it is not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from phi4.errors import InvalidRequest
 from phi4.types import FinishReason
+
+
+class EndRule(Protocol):
+    """Judges the tokens of one answer, each once and in order."""
+
+    def check(self, token_id: int, num_generated: int) -> FinishReason | None:
+        """Why the answer ends with `token_id` as its `num_generated`-th token; None = it goes on."""
+        ...
 
 
 def checked_stops(stops: Sequence[str]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
-from phi4.checkpoint import Checkpoint, LoadedAdapter
+from phi4.checkpoint import Checkpoint, UserAdapters
 from phi4.engine.runner import ModelRunner
 from phi4.errors import InvalidArtifact, InvalidRequest
 from phi4.onnx.package import OnnxPackage
@@ -43,7 +43,7 @@ def open_ort_runner(
     device: str | None = None,
     dtype: str | None = None,
     attention: str | None = None,
-    adapter: LoadedAdapter | None = None,
+    adapter: UserAdapters = None,
 ) -> ModelRunner:
     """Open a package's sessions and serve it; graphs that were prepared for this machine are taken first.
 
@@ -55,7 +55,7 @@ def open_ort_runner(
             what `phi4.load` calls `provider`.
         dtype: Must be None.
         attention: Must be None.
-        adapter: The user's own adapter.
+        adapter: The user's own adapter; several = each for the sequences that name it.
 
     Raises:
         InvalidRequest: An option that cannot be had here, no package, or one without a slot for an adapter.

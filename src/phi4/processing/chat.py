@@ -119,6 +119,7 @@ class ChatRenderer:
             if isinstance(part, TextPart):
                 rows.text(part.text)
             else:
+                assert isinstance(part, ImagePart | AudioPart), "the processor expands videos and files first"
                 rows.medium(part)
         if tools_text:
             rows.control(tokens.require("tool"))

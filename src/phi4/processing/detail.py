@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from phi4.errors import InvalidMedia, InvalidRequest
 from phi4.processing.tiles import TilePlan, plan_tiles
-from phi4.types import Detail, ImagePart, Message, Part
+from phi4.types import Detail, FilePart, ImagePart, Message, Part, VideoPart
 
 if TYPE_CHECKING:
     from phi4.configs import VisionConfig
@@ -43,7 +43,7 @@ def checked_detail(value: Any, where: str = "detail") -> Detail:
 
 
 def with_detail(messages: Sequence[Message], detail: Detail | None) -> tuple[Message, ...]:
-    """The conversation with this detail for every picture that has none of its own.
+    """The conversation with this detail for every picture, video and file that has none of its own.
 
     Args:
         messages: The turns.
@@ -57,7 +57,7 @@ def with_detail(messages: Sequence[Message], detail: Detail | None) -> tuple[Mes
     chosen = checked_detail(detail)
 
     def told(part: Part) -> Part:
-        if isinstance(part, ImagePart) and part.detail is None:
+        if isinstance(part, ImagePart | VideoPart | FilePart) and part.detail is None:
             return replace(part, detail=chosen)
         return part
 

@@ -1,9 +1,9 @@
 """The one opener for media: a path, bytes or a `data:` URL becomes a checked, seekable stream.
 
-Everything that reads a picture or a recording comes through `open_media`, so size limits, strict base64,
-refusal of devices and pipes, and readable names in errors are written once. What a file is gets decided by
-its first bytes, never by its name. Decoding is left to `phi4.processing.images` and `phi4.processing.audio`.
-An http(s) URL is refused unless the caller allows it (`phi4.processing.remote`).
+Everything that reads a picture, a recording, a video or a document comes through `open_media`, so size
+limits, strict base64, refusal of devices and pipes, and readable names in errors are written once. What a
+file is gets decided by its first bytes, never by its name. An http(s) URL is refused unless the caller allows
+it (`remote`). Decoding is left to `images`, `audio`, `video` and `documents`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from typing import BinaryIO, Literal
 
 from phi4.errors import InvalidMedia, MissingExtra
 from phi4.processing.remote import fetch
-from phi4.processing.sniff import HEAD_BYTES, MediaFormat, sniff
+from phi4.processing.sniff import HEAD_BYTES, MediaFormat, sniff, sniff_document
 from phi4.types import MediaSource
 
-MediaKind = Literal["image", "audio"]
+MediaKind = Literal["image", "audio", "video", "document"]
 
 _MAX_DATA_URL_HEAD = 256
 _MAX_SHOWN_NAME = 80
@@ -32,7 +32,23 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _EXPECTED = {
     "image": "a PNG, JPEG, WebP or GIF picture",
     "audio": "a WAV, FLAC, OGG or MP3 recording",
+    "video": "an MP4, MOV or WebM video",
+    "document": "a PDF document, a web page or a text file",
 }
+_NOUNS = {"image": "picture", "audio": "recording", "video": "video", "document": "document"}
+_DECLARED = {
+    "image": ("image/",),
+    "audio": ("audio/", "video/", "application/ogg"),
+    "video": ("video/",),
+    "document": ("application/", "text/"),
+}
+"""Beginnings of the types a `data:` URL may declare; what the content is gets looked at all the same."""
+_INSTEAD = {
+    "image": "give it as a picture",
+    "audio": "give it as a recording",
+    "video": "give it as a video",
+}
+"""What to do with a medium that came as a document."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +67,15 @@ class MediaLimits:
         max_rate_hz: Highest sample rate.
         max_remote_bytes: Size of a file fetched from a URL, which is held in memory.
         remote_timeout_s: Time for the whole download, redirects included.
+        max_video_bytes: Size of a video's file.
+        max_video_s: Length of a video.
+        max_frames: Frames shown of all videos of a conversation together.
+        max_decoded_frames: Frames decoded of one video to get at those it shows; of longer ones only frames
+            that stand for themselves are decoded.
+        max_document_bytes: Size of a document's file.
+        max_pages: Pages read of all PDF documents of a conversation together.
+        max_document_chars: Characters read of all documents of a conversation together.
+        max_decode_s: Time for reading one document, or the frames of one video.
     """
 
     max_image_bytes: int = 64 * 2**20
@@ -63,10 +88,23 @@ class MediaLimits:
     max_rate_hz: int = 768_000
     max_remote_bytes: int = 64 * 2**20
     remote_timeout_s: float = 20.0
+    max_video_bytes: int = 2**28
+    max_video_s: float = 1800.0
+    max_frames: int = 64
+    max_decoded_frames: int = 6000
+    max_document_bytes: int = 32 * 2**20
+    max_pages: int = 32
+    max_document_chars: int = 400_000
+    max_decode_s: float = 60.0
 
     def max_bytes(self, kind: MediaKind) -> int:
         """Largest file of this kind."""
-        return self.max_image_bytes if kind == "image" else self.max_audio_bytes
+        return {
+            "image": self.max_image_bytes,
+            "audio": self.max_audio_bytes,
+            "video": self.max_video_bytes,
+            "document": self.max_document_bytes,
+        }[kind]
 
 
 DEFAULT_LIMITS = MediaLimits()
@@ -105,7 +143,7 @@ def open_media(
     allow_files: bool = True,
     limits: MediaLimits = DEFAULT_LIMITS,
 ) -> OpenedMedia:
-    """Open a picture or a recording and check all that can be known without decoding.
+    """Open a medium and check all that can be known without decoding.
 
     Args:
         source: A path, the bytes of a file, or a `data:` URL with base64 content.
@@ -117,7 +155,7 @@ def open_media(
     Raises:
         InvalidMedia: Missing, empty, too big, not a regular file, bad base64, a URL that may not be fetched,
             or of the wrong kind or format.
-        MissingExtra: A recording in a container (M4A, MP4, MOV, WebM), and PyAV is not installed.
+        MissingExtra: A video, or a recording in a container (M4A, MP4, MOV, WebM), and PyAV is not installed.
     """
     name, stream, size = _open_source(source, kind, allow_remote, allow_files, limits)
     try:
@@ -165,7 +203,7 @@ def _open_source(
         raise InvalidMedia("paths are not opened here: send the file's content as a data: URL")
     else:
         return _open_file(source)
-    return f"{_noun(kind)} ({len(content)} bytes)", io.BytesIO(content), len(content)
+    return f"{_NOUNS[kind]} ({len(content)} bytes)", io.BytesIO(content), len(content)
 
 
 def _open_file(path: str | Path) -> tuple[str, BinaryIO, int]:
@@ -195,8 +233,7 @@ def _decode_data_url(url: str, kind: MediaKind, max_bytes: int) -> bytes:
     media_type, *parameters = url[5:comma].lower().split(";")
     if parameters[-1:] != ["base64"]:
         raise InvalidMedia("the data: URL is not base64: its form is data:image/png;base64,<content>")
-    allowed = ("image/",) if kind == "image" else ("audio/", "video/", "application/ogg")
-    if media_type and not media_type.startswith((*allowed, "application/octet-stream")):
+    if media_type and not media_type.startswith((*_DECLARED[kind], "application/octet-stream")):
         raise InvalidMedia(f"the data: URL declares {display_name(media_type)}, not {_EXPECTED[kind]}")
     encoded_length = len(url) - comma - 1
     if encoded_length > 4 * (-(-max_bytes // 3)):
@@ -217,31 +254,39 @@ def _refused_url(url: str) -> InvalidMedia:
 
 
 def _checked_format(name: str, head: bytes, kind: MediaKind) -> MediaFormat:
+    if kind == "document":
+        return _checked_document(name, head)
     found = sniff(head)
     if found is None:
         raise InvalidMedia(f"{name} is not {_EXPECTED[kind]}: its first bytes fit no known format")
-    if found.kind == "video" and kind == "audio":
-        _require_pyav(name, found)
+    if found.kind == "video" and kind in ("audio", "video"):
+        _require_pyav(name, found, "sound" if kind == "audio" else "frames")
         return found
     if found.kind != kind:
         raise InvalidMedia(f"{name} is {found.title}: {_EXPECTED[kind]} was expected")
     return found
 
 
-def _require_pyav(name: str, found: MediaFormat) -> None:
+def _checked_document(name: str, head: bytes) -> MediaFormat:
+    """PDF, or what may be text; whether it is text to its end is for the reader to find out."""
+    found = sniff_document(head)
+    if found.id in ("PDF", "TEXT"):
+        return found
+    advice = _INSTEAD.get(found.kind, "convert it to PDF or to text")
+    raise InvalidMedia(f"{name} is {found.title}: {_EXPECTED['document']} was expected; {advice}")
+
+
+def _require_pyav(name: str, found: MediaFormat, wanted: str) -> None:
     """Refuse a container on opening: callers open media before they do what is costly, as loading a model."""
     try:
         importlib.import_module("av")
     except ImportError:
         raise MissingExtra(
-            f"{name} is {found.title}: reading its sound needs PyAV, from the checkout: "
-            "pip install '.[video]'; or convert it to WAV, FLAC, OGG or MP3"
+            f"{name} is {found.title}: reading its {wanted} needs PyAV, from the checkout: "
+            "pip install '.[video]'"
+            + ("; or convert it to WAV, FLAC, OGG or MP3" if wanted == "sound" else "")
         ) from None
 
 
 def _too_big(name: str, size: int, limit: int) -> InvalidMedia:
     return InvalidMedia(f"{name} has {size:,} bytes, over the limit of {limit:,}: make it smaller")
-
-
-def _noun(kind: MediaKind) -> str:
-    return "picture" if kind == "image" else "recording"

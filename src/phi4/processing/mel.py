@@ -1,9 +1,9 @@
 """Log-mel features: the speech front end, exact to the released one, in numpy.
 
 `log_mel` turns mono samples into `[A, 80]` float32, a frame each 10 ms; `audio_arrays` adds token count,
-duration and digest. Frames are taken without padding or centring, so the tail of less than one window is
-dropped. Float64 inside: quiet bins beside loud ones lose more than the parity bound in a float32 FFT.
-Left out: opening and resampling recordings (`phi4.processing.audio`).
+duration and digest; `cut_audio` takes a piece. Frames are taken without padding or centring, so the tail of
+less than one window is dropped. Float64 inside: quiet bins beside loud ones lose more than the parity bound
+in a float32 FFT. Left out: opening and resampling recordings (`phi4.processing.audio`).
 
 Source: feature extractor of the released Phi-4-multimodal processor.
 """
@@ -94,15 +94,27 @@ def audio_arrays(
     Raises:
         InvalidMedia: See `log_mel`.
     """
-    features = log_mel(samples, rate, name=name)
+    return _arrays(log_mel(samples, rate, name=name), cfg, len(samples) / rate)
+
+
+def cut_audio(audio: AudioArrays, start: int, stop: int, cfg: SpeechConfig) -> AudioArrays:
+    """A piece of a recording, equal to the features of that piece alone.
+
+    Args:
+        audio: The whole.
+        start: First frame.
+        stop: Frame behind the last.
+        cfg: Speech config of the model; gives the time reduction.
+    """
+    assert 0 <= start < stop <= len(audio.features), "a piece lies inside the recording"
+    # The last frame reaches 25 ms from its start.
+    return _arrays(audio.features[start:stop], cfg, (stop - start - 1) / 100 + 0.025)
+
+
+def _arrays(features: FloatArray, cfg: SpeechConfig, duration_s: float) -> AudioArrays:
     digest = hashlib.sha256(repr(features.shape).encode())
     digest.update(features.data)
-    return AudioArrays(
-        features=features,
-        num_tokens=cfg.num_tokens(len(features)),
-        duration_s=len(samples) / rate,
-        digest=digest.hexdigest(),
-    )
+    return AudioArrays(features, cfg.num_tokens(len(features)), duration_s, digest.hexdigest())
 
 
 @lru_cache(maxsize=1)

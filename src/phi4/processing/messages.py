@@ -1,8 +1,8 @@
 """OpenAI-style dictionaries become `Message`s; anything not understood is refused, never dropped.
 
 Content is a string or a list of parts: `text`, `image_url` (with OpenAI's `detail`), `audio_url`,
-`input_audio`, and the short forms `{"type": "image", "image": source}` and `{"type": "audio", "audio":
-source}`. Sources stay unopened here; the processor opens them. `parse_messages` also attaches media given
+`input_audio`, `video_url`, `file`, and the short forms `{"type": "image", "image": source}`, `audio` and
+`video`. Sources stay unopened here; the processor opens them. `parse_messages` also attaches media given
 beside the messages to the last user message.
 
 Left out on purpose: defaults such as a system message; the model was trained without one.
@@ -21,18 +21,23 @@ from PIL import Image
 
 from phi4.errors import InvalidRequest
 from phi4.processing.detail import checked_detail
+from phi4.processing.documents import parse_pages
 from phi4.types import (
     AudioArrays,
     AudioPart,
     AudioSource,
+    Detail,
+    FilePart,
     ImageArrays,
     ImagePart,
     ImageSource,
+    MediaSource,
     Message,
     Part,
     Role,
     TextPart,
     ToolCall,
+    VideoPart,
 )
 
 _ROLES: dict[str, Role] = {
@@ -44,6 +49,7 @@ _ROLES: dict[str, Role] = {
     "tool_response": "tool",
 }
 _MESSAGE_KEYS = {"role", "content", "tool_calls", "tool_call_id"}
+_FILE_KEYS = ("file_data", "filename", "pages", "detail")
 _AUDIO_FORMATS = ("wav", "mp3", "flac", "ogg", "opus", "m4a", "mp4", "webm")
 
 
@@ -123,7 +129,7 @@ def _parts(content: Any, may_be_missing: bool, where: str) -> tuple[Part, ...]:
 
 
 def _part(part: Any, where: str) -> Part:
-    if isinstance(part, TextPart | ImagePart | AudioPart):
+    if isinstance(part, Part):
         return part
     if isinstance(part, str):
         return TextPart(part)
@@ -147,9 +153,16 @@ def _text(value: Any, where: str) -> Part:
 
 
 def _image_url(value: Any, where: str) -> Part:
-    url = _url(value, where, ("url", "detail"))
+    return ImagePart(_url(value, where, ("url", "detail")), _detail(value, where))
+
+
+def _video_url(value: Any, where: str) -> Part:
+    return VideoPart(_url(value, where, ("url", "detail")), _detail(value, where))
+
+
+def _detail(value: Any, where: str) -> Detail | None:
     detail = value.get("detail") if isinstance(value, Mapping) else None
-    return ImagePart(url, None if detail is None else checked_detail(detail, f"{where}.detail"))
+    return None if detail is None else checked_detail(detail, f"{where}.detail")
 
 
 def _audio_url(value: Any, where: str) -> Part:
@@ -188,6 +201,36 @@ def _audio(value: Any, where: str) -> Part:
     return AudioPart(_audio_source(value, where))
 
 
+def _video(value: Any, where: str) -> Part:
+    return VideoPart(_media_source(value, where))
+
+
+def _file(value: Any, where: str) -> Part:
+    """OpenAI's file object, with the pages that are wanted and their detail beside it; or the file itself."""
+    if not isinstance(value, Mapping):
+        return FilePart(_media_source(value, where))
+    if value.get("file_id") is not None:
+        raise InvalidRequest(f"{where}.file_id: no files are kept here; send the content as file_data")
+    unknown = sorted(str(key) for key in value if key not in (*_FILE_KEYS, "file_id"))
+    if unknown:
+        raise InvalidRequest(f"{where} has the field {unknown[0]!r}; valid are {', '.join(_FILE_KEYS)}")
+    data, name, pages = (value.get(key) for key in ("file_data", "filename", "pages"))
+    if not isinstance(data, str | bytes) or not data:
+        raise InvalidRequest(f"{where}.file_data is {_short(data)}; give a data: URL, base64 text or bytes")
+    if name is not None and not isinstance(name, str):
+        raise InvalidRequest(f"{where}.filename is {_short(name)}; it must be text")
+    if isinstance(data, str) and data[:5].lower() != "data:":
+        data = f"data:application/octet-stream;base64,{data}"
+    span = None if pages is None else parse_pages(pages, f"{where}.pages")
+    return FilePart(data, name or "", span, _detail(value, where))
+
+
+def _media_source(value: Any, where: str) -> MediaSource:
+    if not isinstance(value, str | Path | bytes):
+        raise InvalidRequest(f"{where} is {_short(value)}; give a path, bytes or a data: URL")
+    return value
+
+
 def _image_source(value: Any, where: str) -> ImageSource:
     if not isinstance(value, str | Path | bytes | np.ndarray | Image.Image | ImageArrays):
         raise InvalidRequest(
@@ -209,8 +252,11 @@ _PART_READERS: dict[str, Callable[[Any, str], Part]] = {
     "image_url": _image_url,
     "audio_url": _audio_url,
     "input_audio": _input_audio,
+    "video_url": _video_url,
+    "file": _file,
     "image": _image,
     "audio": _audio,
+    "video": _video,
 }
 
 

@@ -22,6 +22,7 @@ from phi4.errors import ContextOverflow, InvalidArtifact, InvalidMedia, InvalidR
 from phi4.processing.audio import decode_audio
 from phi4.processing.chat import ChatRenderer, Placement, RenderedChat
 from phi4.processing.detail import crop_limit
+from phi4.processing.expanding import expand_messages
 from phi4.processing.images import decode_image, upright_rgb
 from phi4.processing.media import DEFAULT_LIMITS, MediaLimits, open_media
 from phi4.processing.mel import audio_arrays
@@ -104,10 +105,10 @@ class Processor:
         Raises:
             InvalidRequest: The conversation is malformed, or the model has no such modality.
             InvalidMedia: A medium is missing, broken, of an unknown format or over a limit.
-            MissingExtra: A recording lies in a container (M4A, MP4, WebM), and PyAV is not installed.
+            MissingExtra: A video or a recording in a container (M4A, MP4, WebM) needs PyAV, a PDF pypdfium2.
             ContextOverflow: The row is longer than the model's context; media behind that are not opened.
         """
-        chat = self.renderer.render(parse_messages(messages), tools, True, placement)
+        chat = self.renderer.render(self.plain(messages), tools, True, placement)
         return self._fill(chat, max_crops)
 
     def prepare_training(
@@ -125,11 +126,39 @@ class Processor:
         Raises:
             InvalidRequest: Also when no assistant turn is there to learn from.
         """
-        chat = self.renderer.render(parse_messages(messages), tools, False, placement)
+        chat = self.renderer.render(self.plain(messages), tools, False, placement)
         if not chat.loss_spans:
             raise InvalidRequest("no assistant message to learn from; end the conversation with one")
         inputs = self._fill(chat, max_crops)
         return replace(inputs, loss_mask=_loss_mask(chat, inputs.spans, len(inputs.token_ids)))
+
+    def hear(self, source: AudioSource, name: str = "the recording") -> AudioArrays:
+        """The features of a recording, for callers that take it apart before they ask about it.
+
+        Args:
+            source: The recording.
+            name: What errors call one that has no name of its own.
+
+        Raises:
+            InvalidRequest: The model takes no recordings.
+            InvalidMedia: It is missing, broken, of an unknown format or over a limit.
+            MissingExtra: It lies in a container (M4A, MP4, WebM), and PyAV is not installed.
+        """
+        return self._audio(source, name)
+
+    def plain(self, messages: Sequence[Message | Mapping[str, Any]]) -> tuple[Message, ...]:
+        """The conversation, its videos and files expanded to what the renderer knows.
+
+        `prepare` does this by itself; who prepares parts of one conversation several times does it once
+        before.
+
+        Raises:
+            InvalidRequest: As `prepare`.
+            InvalidMedia: The same.
+            MissingExtra: The same.
+        """
+        sees, hears = self.config.vision is not None, self.config.speech is not None
+        return expand_messages(parse_messages(messages), self._opening, sees=sees, hears=hears)
 
     def _fill(self, chat: RenderedChat, max_crops: int | None) -> ModelInputs:
         images: list[ImageArrays] = []

@@ -29,6 +29,7 @@ class MediaFormat:
     title: str
 
 
+_PDF = MediaFormat("PDF", "other", "a PDF document")
 _PREFIXES: tuple[tuple[bytes, MediaFormat], ...] = (
     (b"\x89PNG\r\n\x1a\n", MediaFormat("PNG", "image", "a PNG picture")),
     (b"\xff\xd8\xff", MediaFormat("JPEG", "image", "a JPEG picture")),
@@ -41,7 +42,7 @@ _PREFIXES: tuple[tuple[bytes, MediaFormat], ...] = (
     (b"II*\x00", MediaFormat("TIFF", "other", "a TIFF picture")),
     (b"MM\x00*", MediaFormat("TIFF", "other", "a TIFF picture")),
     (b"BM", MediaFormat("BMP", "other", "a BMP picture")),
-    (b"%PDF", MediaFormat("PDF", "other", "a PDF document")),
+    (b"%PDF", _PDF),
     (b"%!PS", MediaFormat("EPS", "other", "a PostScript document")),
     (b"FORM", MediaFormat("AIFF", "other", "an AIFF recording")),
     (b"SIMPLE  =", MediaFormat("FITS", "other", "a FITS picture")),
@@ -54,6 +55,7 @@ _MP3 = MediaFormat("MP3", "audio", "an MP3 recording")
 _MP4 = MediaFormat("MP4", "video", "an MP4, M4A or MOV file")
 _HEIF = MediaFormat("HEIF", "other", "a HEIC or AVIF picture")
 _TEXT = MediaFormat("TEXT", "other", "a text file")
+_UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"avif", b"avis")
 
 _PNG_METADATA = (b"eXIf", b"iTXt", b"tEXt", b"zTXt")
@@ -79,6 +81,18 @@ def sniff(head: bytes) -> MediaFormat | None:
     if _is_mpeg_audio_frame(head):
         return _MP3
     return _TEXT if _is_text(head) else None
+
+
+def sniff_document(head: bytes) -> MediaFormat:
+    """Recognise a document: PDF, a medium or an archive by their first bytes, and text in all other cases.
+
+    Words come first: a letter may begin with "BM", as a BMP picture does.
+    """
+    if head.startswith(b"%PDF"):
+        return _PDF
+    if _is_text(head) or head[:2] in _UTF_16_MARKS:
+        return _TEXT
+    return sniff(head) or _TEXT
 
 
 def image_size(format_id: str, stream: BinaryIO) -> tuple[int, int] | None:

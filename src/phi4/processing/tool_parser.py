@@ -16,6 +16,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from phi4.processing.tool_json import JSON_SPACE, JsonScanner, read_calls
+from phi4.processing.tool_stream import CallFollower, ToolCallDelta, unsent
 from phi4.types import ToolCall
 
 _FUNCTOOLS = "functools["
@@ -45,7 +46,7 @@ class CallsFinished:
     calls: tuple[ToolCall, ...]
 
 
-ParserEvent = TextDelta | CallsFinished
+ParserEvent = TextDelta | ToolCallDelta | CallsFinished
 
 
 @dataclass(frozen=True)
@@ -75,12 +76,15 @@ class ToolCallParser:
     Text that may still become a call is held back until that is decided.
     """
 
-    def __init__(self, tool_names: Collection[str] | None = None) -> None:
+    def __init__(self, tool_names: Collection[str] | None = None, *, stream: bool = False) -> None:
         """Start an empty answer.
 
         Args:
             tool_names: Functions that were offered. Bare JSON counts as a call only when it names one of
                 them; None = not known, any name counts. Marked calls always count.
+            stream: Also give out calls as they are written, as `ToolCallDelta`s. A call that is cut off by
+                the end of the answer is then neither text nor finished; one that turns out broken is text,
+                too. Bare JSON may be no call until its end: it comes whole.
         """
         self._names = None if tool_names is None else frozenset(tool_names)
         self._events: list[ParserEvent] = []
@@ -91,6 +95,8 @@ class ToolCallParser:
         self._partial = ""  # short text that may begin an opening or a closing marker
         self._blank = True  # only white space so far on the line on which `_partial` starts
         self._held: list[str] = []  # text since the opening, shown again if this is no call
+        self._stream = stream
+        self._follower: CallFollower | None = None  # of the marked calls that are being written
         self._json = JsonScanner()
 
     def push(self, text: str) -> list[ParserEvent]:
@@ -103,9 +109,10 @@ class ToolCallParser:
         return self._take_events()
 
     def flush(self) -> list[ParserEvent]:
-        """End the answer; what never became a call comes out as text."""
-        self._emit("".join(self._held) + self._partial)
-        self._held, self._partial = [], ""
+        """End the answer; what never became a call comes out as text, unless it was given out in pieces."""
+        if self._follower is None or not self._follower.sent:
+            self._emit("".join(self._held) + self._partial)
+        self._held, self._partial, self._follower = [], "", None
         self._state, self._wrapper, self._blank = self._in_text, "", True
         return self._take_events()
 
@@ -152,6 +159,8 @@ class ToolCallParser:
 
     def _start_json(self, position: int) -> int:
         self._json = JsonScanner()
+        marked = self._wrapper in (_CALL, _FUNCTOOLS)
+        self._follower = CallFollower(self._num_calls) if self._stream and marked else None
         self._state = self._in_json
         return position
 
@@ -167,6 +176,11 @@ class ToolCallParser:
     def _in_json(self, text: str, start: int) -> int:
         end = self._json.scan(text, start)
         self._held.append(text[start:end])
+        if self._follower is not None:
+            pieces = self._follower.push(text[start:end])
+            if pieces:
+                self._end_text()
+                self._events += pieces
         if self._json.failed:
             return self._give_up(end)
         if self._json.complete:
@@ -185,9 +199,12 @@ class ToolCallParser:
             self._give_up(0)
             return
         self._end_text()
+        if self._stream:
+            sent = self._follower.sent if self._follower is not None else ()
+            self._events += unsent(calls, self._num_calls, sent)
         self._events.append(CallsFinished(calls))
         self._num_calls += len(calls)
-        self._held = []
+        self._held, self._follower = [], None
         self._blank = True
         self._state = self._after_json if self._wrapper in (_CALL, _FENCE) else self._in_text
 
@@ -211,7 +228,7 @@ class ToolCallParser:
     def _give_up(self, position: int) -> int:
         """Show the held text and go on as text from `position`."""
         held = "".join(self._held)
-        self._held, self._wrapper, self._state = [], "", self._in_text
+        self._held, self._follower, self._wrapper, self._state = [], None, "", self._in_text
         self._emit_line_aware(held)
         return position
 

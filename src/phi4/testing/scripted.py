@@ -26,7 +26,7 @@ from phi4.engine.runner import (
     TextPiece,
     no_result,
 )
-from phi4.engine.sampler import draw, log_softmax, top_candidates
+from phi4.engine.sampler import draw, edited, log_softmax, top_candidates
 from phi4.errors import ContextOverflow, OutOfMemory
 from phi4.shapes import FloatArray
 from phi4.types import AudioArrays, ImageArrays
@@ -196,11 +196,13 @@ class ScriptedRunner:
         return no_result()
 
     def _draw(self, state: _Open, want: Draw, drafts: tuple[int, ...]) -> RowResult:
+        assert not (drafts and want.allowed is not None)
         tokens: list[int] = []
         rows: list[FloatArray] = []
         for draft in (*drafts, None):
             logits = self._logits(state.spec, state.history)
-            tokens.append(draw(logits, want.sampling, len(state.history), want.allowed))
+            scores = edited(logits, want.bias, want.scale)
+            tokens.append(draw(scores, want.sampling, len(state.history), want.allowed))
             rows.append(log_softmax(logits))
             if tokens[-1] != draft:
                 break

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from phi4.checkpoint import Checkpoint, LoadedAdapter, adapters_for
+from phi4.checkpoint import Checkpoint, UserAdapters, adapters_for, user_adapters
 from phi4.checkpoint.inspect import loaded_dtype
 from phi4.configs import DTYPES
 from phi4.engine.runner import ModelRunner
@@ -36,7 +36,7 @@ def open_torch_runner(
     device: str | None = None,
     dtype: str | None = None,
     attention: str | None = None,
-    adapter: LoadedAdapter | None = None,
+    adapter: UserAdapters = None,
 ) -> ModelRunner:
     """Load a model and serve it.
 
@@ -46,7 +46,7 @@ def open_torch_runner(
         device: As torch spells it; None = CUDA where there is a usable GPU, else CPU.
         dtype: Arithmetic; None = fp32 for a small model, else bf16, see `loaded_dtype`.
         attention: "sdpa", "eager" or "flash"; None = flash where installed and supported, else sdpa.
-        adapter: The user's own adapter, loaded now.
+        adapter: The user's own adapter, loaded now; several = each for the sequences that name it.
 
     Raises:
         InvalidRequest: An option that cannot be had here.
@@ -72,8 +72,8 @@ def open_torch_runner(
             chosen,
             attention,
         )
-        if adapter is not None:
-            load_adapter(model, adapter.config, adapter.tensors.__getitem__)
+        for own in user_adapters(adapter):
+            load_adapter(model, own.config, own.tensors.__getitem__)
     if modalities is not None:
         return TorchRunner(model)
     return TorchRunner(model, lazy=LazyWeights(read, config.modalities, config.adapters))

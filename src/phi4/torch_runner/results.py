@@ -55,7 +55,10 @@ def drawn_results(logits: Tensor, works: Sequence[Work]) -> list[RowResult]:
         want, drafts = item.row.want, item.row.drafts
         assert isinstance(want, Draw) and not (drafts and want.allowed is not None)
         first = item.sequence.length - len(drafts)
-        draws += [DrawRequest(want.sampling, first + i, want.allowed) for i in range(1 + len(drafts))]
+        draws += [
+            DrawRequest(want.sampling, first + i, want.allowed, want.bias, want.scale)
+            for i in range(1 + len(drafts))
+        ]
     tokens = draw_tokens(logits, draws)
     logprobs = logits.gather(1, tokens[:, None]).squeeze(1) - torch.logsumexp(logits, dim=-1)
     # One transfer for both: every copy from an accelerator waits for it.

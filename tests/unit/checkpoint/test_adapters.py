@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from phi4.checkpoint import LoadedAdapter, adapter_shapes, load_adapter, save_adapter, write_safetensors
+from phi4.checkpoint import (
+    LoadedAdapter,
+    adapter_shapes,
+    load_adapter,
+    save_adapter,
+    user_adapters,
+    write_safetensors,
+)
 from phi4.configs import AdapterConfig, Phi4Config
 from phi4.errors import CheckpointMismatch, InvalidArtifact, InvalidConfig, InvalidRequest
 
@@ -122,3 +129,11 @@ def test_name_of_a_modality_s_adapter_is_taken(tmp_path: Path, tiny: Phi4Config)
     with pytest.raises(InvalidRequest, match="'speech'"):
         load_adapter(folder, tiny)
     assert load_adapter(folder, tiny, name="mine").config.name == "mine"
+
+
+def test_several_adapters_need_names_of_their_own() -> None:
+    one, other = (LoadedAdapter(AdapterConfig(name, 2, 4), {}) for name in ("mine", "other"))
+    assert user_adapters(None) == () and user_adapters(one) == (one,)
+    assert user_adapters([one, other]) == (one, other)
+    with pytest.raises(InvalidRequest, match=r"'mine', 'mine'.*own name"):
+        user_adapters((one, one))

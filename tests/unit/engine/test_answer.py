@@ -5,8 +5,12 @@ from __future__ import annotations
 import pytest
 
 from phi4.engine.answer import Answer
+from phi4.engine.grammar import GrammarRule
+from phi4.engine.guards import LoopGuard, LoopLimits
 from phi4.processing.tokenizer import Phi4Tokenizer
+from phi4.testing.mixes import RandomGrammar
 from phi4.testing.tiny import write_tiny_tokenizer
+from phi4.types import Timing, Usage
 
 
 @pytest.fixture(scope="module")
@@ -34,3 +38,34 @@ def test_the_markers_of_a_call_reach_the_parser_and_not_the_reader(tokenizer: Ph
     shown.append(answer.push(tokens.end))
     assert "".join(text for text, _ in shown).strip() == ""
     assert [found.name for _, calls in shown for found in calls] == ["dim"]
+
+
+def reason(answer: Answer) -> str:
+    return answer.completion((), Usage(0, 0), Timing(), ()).finish_reason
+
+
+def test_a_finished_grammar_ends_the_answer_and_its_last_token_is_shown(tokenizer: Phi4Tokenizer) -> None:
+    grammar = RandomGrammar(3, tokenizer.vocab_size, 2)
+    answer = Answer(tokenizer, (), 2, rules=[GrammarRule(grammar, tokenizer.tokens.stop_ids)])
+    shown = ""
+    while not answer.finished:
+        mask = grammar.allowed()
+        assert mask is not None
+        shown += answer.push(int(mask.argmax()))[0]
+    assert grammar.finished and shown
+    assert reason(answer) == "stop", "not cut off by the length limit, though it is reached too"
+
+
+def test_a_grammar_is_not_told_about_the_end_of_the_turn(tokenizer: Phi4Tokenizer) -> None:
+    grammar = RandomGrammar(3, tokenizer.vocab_size, 1)  # would refuse the stop id
+    answer = Answer(tokenizer, (), 9, rules=[GrammarRule(grammar, tokenizer.tokens.stop_ids)])
+    answer.push(tokenizer.tokens.end)
+    assert reason(answer) == "stop" and not grammar.finished
+
+
+def test_a_loop_gives_back_what_was_held_for_a_stop_string(tokenizer: Phi4Tokenizer) -> None:
+    (letter,) = tokenizer.encode_text("x")
+    answer = Answer(tokenizer, ("xxxxxxxxxx",), 99, rules=[LoopGuard(LoopLimits(2, 2, 6))])
+    shown = [answer.push(letter)[0] for _ in range(6)]
+    assert shown == [""] * 5 + ["xxxxxx"]
+    assert reason(answer) == "repetition"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from phi4.engine.runner import PackedSampling
-from phi4.engine.sampler import draw, log_softmax, pack, top_candidates, uniform
+from phi4.engine.runner import Bias, PackedSampling, Scale
+from phi4.engine.sampler import draw, edited, log_softmax, pack, top_candidates, uniform
 from phi4.errors import InvalidRequest
 from phi4.types import SamplingParams
 
@@ -36,6 +36,39 @@ def test_top_p_keeps_the_shortest_run_that_reaches_it() -> None:
     logits = np.log(np.array([0.5, 0.3, 0.15, 0.05], np.float32))
     drawn = {draw(logits, PackedSampling(1.0, 0, 0.7, seed), 1) for seed in range(300)}
     assert drawn == {0, 1}
+
+
+def test_min_p_keeps_what_is_likely_enough_beside_the_best() -> None:
+    logits = np.log(np.array([0.5, 0.26, 0.14, 0.1], np.float32))
+    for min_p, expected in ((0.5, {0, 1}), (0.27, {0, 1, 2}), (0.0, {0, 1, 2, 3}), (1.0, {0})):
+        drawn = {draw(logits, PackedSampling(1.0, 0, 1.0, seed, min_p), 1) for seed in range(400)}
+        assert drawn == expected
+
+
+def test_min_p_judges_at_the_temperature_of_the_draw() -> None:
+    logits = np.log(np.array([0.5, 0.26, 0.24], np.float32))
+    hot = {draw(logits, PackedSampling(2.0, 0, 1.0, seed, 0.6), 1) for seed in range(300)}
+    assert hot == {0, 1, 2}
+    assert {draw(logits, PackedSampling(0.5, 0, 1.0, seed, 0.6), 1) for seed in range(300)} == {0}
+
+
+def test_min_p_of_one_keeps_all_that_are_best() -> None:
+    assert {draw(LOGITS, PackedSampling(1.0, 0, 1.0, seed, 1.0), 1) for seed in range(100)} == {1, 2}
+
+
+def test_logits_are_scaled_then_biased_and_the_models_own_stay() -> None:
+    before = LOGITS.copy()
+    scale = Scale(np.array([1, 3]), np.array([2.0, 2.0], np.float32))
+    bias = Bias(np.array([3, 0]), np.array([1.5, -1.0], np.float32))
+    assert edited(LOGITS, bias, scale).tolist() == [-0.5, 1.0, 2.0, -2.0 + 1.5, 1.0]
+    assert edited(LOGITS, None, None) is LOGITS
+    assert LOGITS.tolist() == before.tolist()
+
+
+def test_a_bias_cannot_lift_a_forbidden_token() -> None:
+    bias = Bias(np.array([1]), np.array([100.0], np.float32))
+    allowed = np.array([True, False, False, True, False])
+    assert draw(edited(LOGITS, bias, None), PackedSampling(), 0, allowed) == 0
 
 
 def test_a_tiny_top_p_keeps_one_token() -> None:
@@ -94,6 +127,13 @@ def test_top_candidates_come_best_first_with_ties_by_id() -> None:
         (SamplingParams(top_k=1.5), "top_k is 1.5; give .* whole number"),  # type: ignore[arg-type]
         (SamplingParams(max_new_tokens=2.5), "max_new_tokens is 2.5; give"),  # type: ignore[arg-type]
         (SamplingParams(seed="7"), "seed is '7'; give an integer"),  # type: ignore[arg-type]
+        (SamplingParams(min_p=1.5), "min_p is 1.5; give a number from 0 to 1"),
+        (SamplingParams(presence_penalty=-2.1), "presence_penalty"),
+        (SamplingParams(frequency_penalty=float("inf")), "frequency_penalty"),
+        (SamplingParams(repetition_penalty=0.0), "repetition_penalty"),
+        (SamplingParams(repetition_penalty=float("nan")), "repetition_penalty"),
+        (SamplingParams(logprobs=21), "logprobs is 21; give a whole number from 0 to 20"),
+        (SamplingParams(logprobs=True), "logprobs is True"),
     ],
 )
 def test_parameters_out_of_range_are_refused_by_name(params: SamplingParams, word: str) -> None:

@@ -11,7 +11,7 @@ from phi4.errors import InvalidMedia, InvalidRequest
 from phi4.processing.detail import DETAILS, checked_detail, crop_limit, picture_costs, with_detail
 from phi4.processing.tiles import plan_tiles, tile_image
 from phi4.testing.media import ramp_picture
-from phi4.types import AudioPart, ImagePart, Message, TextPart
+from phi4.types import AudioPart, FilePart, ImagePart, Message, TextPart, VideoPart
 
 assert PHI4_MULTIMODAL.vision is not None
 OFFICIAL = PHI4_MULTIMODAL.vision
@@ -93,7 +93,10 @@ def test_detail_of_a_request_is_for_pictures_without_one() -> None:
         Message("assistant", (TextPart("A"),)),
         Message("user", (ImagePart("c.png"),)),
     ]
+    film, files = VideoPart("d.mp4"), (FilePart("e.pdf"), FilePart("f.pdf", detail="auto"))
+    turns.append(Message("user", (film, *files)))
     told = with_detail(turns, "low")
+    assert told[3].parts == (replace(film, detail="low"), replace(files[0], detail="low"), files[1])
     assert told[0].parts == (ImagePart("a.png", "low"), ImagePart("b.png", "high"), sound)
     assert told[1] == turns[1] and told[2].parts == (ImagePart("c.png", "low"),)
     assert with_detail(turns, None) == tuple(turns)

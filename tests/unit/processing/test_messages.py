@@ -11,7 +11,7 @@ from PIL import Image
 
 from phi4.errors import InvalidRequest
 from phi4.processing.messages import parse_messages
-from phi4.types import AudioPart, ImagePart, Message, TextPart, ToolCall
+from phi4.types import AudioPart, FilePart, ImagePart, Message, TextPart, ToolCall, VideoPart
 
 
 def test_plain_conversation() -> None:
@@ -40,6 +40,16 @@ def test_every_part_type_is_read_in_place() -> None:
         {"type": "audio_url", "audio_url": {"url": "a.flac"}},
         {"type": "image", "image": Path("b.png")},
         {"type": "audio", "audio": b"RIFF"},
+        {"type": "video_url", "video_url": {"url": "e.mp4", "detail": "low"}},
+        {"type": "video_url", "video_url": "e.mp4"},
+        {"type": "video", "video": Path("f.webm")},
+        {
+            "type": "file",
+            "file": {"file_data": "data:application/pdf;base64,AA==", "filename": "g.pdf", "pages": "2-3"},
+        },
+        {"type": "file", "file": {"file_data": "QUJD", "file_id": None, "detail": "high"}},
+        {"type": "file", "file": {"file_data": b"ABC"}},
+        {"type": "file", "file": Path("h.txt")},
     ]
     assert parse_messages([{"role": "user", "content": content}])[0].parts == (
         TextPart("look"),
@@ -51,6 +61,13 @@ def test_every_part_type_is_read_in_place() -> None:
         AudioPart("a.flac"),
         ImagePart(Path("b.png")),
         AudioPart(b"RIFF"),
+        VideoPart("e.mp4", "low"),
+        VideoPart("e.mp4"),
+        VideoPart(Path("f.webm")),
+        FilePart("data:application/pdf;base64,AA==", "g.pdf", (2, 3)),
+        FilePart("data:application/octet-stream;base64,QUJD", "", None, "high"),
+        FilePart(b"ABC"),
+        FilePart(Path("h.txt")),
     )
 
 
@@ -110,7 +127,37 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "unknown field": ([{"role": "user", "content": "x", "tools": "[]"}], "field 'tools'"),
     "no content": ([{"role": "user"}], "content is None"),
     "content of another type": ([{"role": "user", "content": 7}], "content is 7"),
-    "unknown part": (user({"type": "video", "video": "x"}), r"content\[0\].type is 'video'; valid are text"),
+    "unknown part": (user({"type": "smell", "smell": "x"}), r"content\[0\].type is 'smell'; valid are text"),
+    "video without address": (
+        user({"type": "video_url", "video_url": {"fps": 9}}),
+        "field 'fps'; valid are url, detail",
+    ),
+    "video source of another type": (user({"type": "video", "video": 7}), "video is 7; give a path, bytes"),
+    "file that is stored elsewhere": (
+        user({"type": "file", "file": {"file_id": "file-1"}}),
+        "file_id: no files are kept here; send the content as file_data",
+    ),
+    "file without content": (
+        user({"type": "file", "file": {"filename": "a.pdf"}}),
+        "file_data is None; give a data",
+    ),
+    "file with an unknown field": (
+        user({"type": "file", "file": {"file_data": "QQ==", "dpi": 9}}),
+        "field 'dpi'; valid are file_data, filename, pages, detail",
+    ),
+    "file with a name of another type": (
+        user({"type": "file", "file": {"file_data": "QQ==", "filename": 7}}),
+        "filename is 7; it must be text",
+    ),
+    "file with impossible pages": (
+        user({"type": "file", "file": {"file_data": "QQ==", "pages": "5-2"}}),
+        "file.pages is '5-2'; give pages such as",
+    ),
+    "file with unknown detail": (
+        user({"type": "file", "file": {"file_data": "QQ==", "detail": "best"}}),
+        "file.detail is 'best'",
+    ),
+    "file of another type": (user({"type": "file", "file": ["a.pdf"]}), "file is a list; give a path, bytes"),
     "part without a type": (user({"text": "x"}), "type is None"),
     "part type that cannot be looked up": (user({"type": {}}), "type is {}"),
     "part that is a number": (user("fine", 7), r"content\[1\] is a int"),

@@ -324,3 +324,15 @@ def test_messages_already_parsed_are_accepted(processor: Processor) -> None:
 
     given = processor.prepare([Message("user", (TextPart("Hello"),))])
     assert (given.token_ids == processor.prepare([{"role": "user", "content": "Hello"}]).token_ids).all()
+
+
+def test_a_recording_can_be_had_by_itself(processor: Processor, config: Phi4Config) -> None:
+    samples = chirp(0.5)
+    assert config.speech is not None
+    wanted = audio_arrays(samples, config.speech)
+    for source in (samples, audio_bytes(samples, 16000, subtype="FLOAT"), wanted):
+        assert processor.hear(source).digest == wanted.digest
+    with pytest.raises(InvalidMedia, match=r"talk is 10\.0 ms long"):
+        processor.hear(samples[:160], "talk")
+    with pytest.raises(InvalidRequest, match="takes no recordings"):
+        Processor(tiny_config("mini", vocab_size=640), processor.tokenizer).hear(samples)

@@ -7,6 +7,7 @@ import pytest
 from phi4.errors import InvalidRequest
 from phi4.processing.prompts import (
     AUDIO_LANGUAGES,
+    checked_hot_words,
     language_name,
     split_translation,
     transcribe_message,
@@ -52,3 +53,47 @@ def test_an_unknown_language_is_refused_with_the_list() -> None:
 )
 def test_answers_are_split_at_the_first_separator(answer: str, parts: tuple[str, str]) -> None:
     assert split_translation(answer) == parts
+
+
+HOT = "These words may occur: Ada, Grace Hopper."
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Ada, Grace  Hopper,,Ada",
+        ["Ada", " Grace\nHopper ", ""],
+        ("Ada", "Grace Hopper"),
+        "Ada\nGrace Hopper;",
+    ],
+)
+def test_hot_words_follow_the_trained_wording(words: str | list[str]) -> None:
+    assert checked_hot_words(words) == ("Ada", "Grace Hopper")
+    assert wording(transcribe_message("a.wav", words)) == f"Transcribe the audio clip into text. {HOT}"
+    assert (
+        wording(translate_message("a.wav", "de", hot_words=words)) == f"Translate the audio to German. {HOT}"
+    )
+
+
+@pytest.mark.parametrize("words", ["", " , \n", [], ()])
+def test_no_hot_words_change_nothing(words: str | list[str]) -> None:
+    assert transcribe_message("a.wav", words) == transcribe_message("a.wav")
+
+
+def test_words_with_braces_are_words() -> None:
+    assert wording(transcribe_message("a.wav", ["{language}"])).endswith("may occur: {language}.")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (7, "hot_words is a int; give a list of words"),
+        (["a", 7], "hot_words is a list"),
+        ({"a"}, "hot_words is a set"),
+        ([str(number) for number in range(101)], "101 hot words; give at most 100"),
+        (["x" * 65], "has 65 characters; .* at most 64"),
+    ],
+)
+def test_other_hot_words_are_refused(words: object, says: str) -> None:
+    with pytest.raises(InvalidRequest, match=says):
+        checked_hot_words(words)  # type: ignore[arg-type]

@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import ml_dtypes
+import numpy as np
 import pytest
 
-from phi4.checkpoint import describe, open_checkpoint, save_checkpoint
+from phi4.checkpoint import LoadedAdapter, adapter_shapes, describe, open_checkpoint, save_checkpoint
 from phi4.checkpoint.inspect import SMALL_MODEL_BYTES, loaded_dtype
+from phi4.configs import AdapterConfig
+from phi4.engine.runner import Draw, ModelRunner, Row, SequenceSpec, StepPlan, TextPiece
 from phi4.errors import InvalidRequest
+from phi4.shapes import FloatArray
 from phi4.testing.tiny import tiny_config, tiny_tensors
 from phi4.torch_runner.opening import check_options, open_torch_runner
 from phi4.torch_runner.runner import TorchRunner
@@ -50,6 +54,31 @@ def test_options_that_can_be_had_pass() -> None:
 def test_a_small_model_is_computed_in_fp32_and_a_large_one_in_bf16() -> None:
     assert loaded_dtype(SMALL_MODEL_BYTES - 1) == "float32"
     assert loaded_dtype(SMALL_MODEL_BYTES) == "bfloat16"
+
+
+def test_each_sequence_uses_the_adapter_it_names_of_several(folder: Path) -> None:
+    random = np.random.default_rng(0)
+    own = []
+    for name, rank in (("mine", 2), ("other", 3)):
+        config = AdapterConfig(name, rank, 4)
+        shapes = adapter_shapes(CONFIG.decoder, config).items()
+        tensors = {key: random.normal(0, 0.3, shape).astype(np.float32) for key, shape in shapes}
+        own.append(LoadedAdapter(config, tensors))
+    both, *alone = (
+        open_torch_runner(open_checkpoint(folder), modalities=("text",), device="cpu", adapter=given)
+        for given in (own, *own)
+    )
+    for one, runner in zip(own, alone, strict=True):
+        for adapters in ((one.config.name,), ()):
+            np.testing.assert_array_equal(top(both, adapters), top(runner, adapters))
+    assert np.abs(top(both, ("mine",)) - top(both, ("other",))).max() > 1e-3
+
+
+def top(runner: ModelRunner, adapters: tuple[str, ...]) -> FloatArray:
+    """The best log-probabilities after a short prompt."""
+    slot = runner.open(SequenceSpec(adapters, "short", 16))
+    row = Row(slot, (TextPiece(np.array([5, 6, 7])),), Draw(num_top=20))
+    return runner.step(StepPlan((row,))).rows[0].top_logprobs[0]
 
 
 @pytest.mark.parametrize(("limit", "dtype", "growth"), [(1 << 30, "float32", 2), (1, "bfloat16", 1)])

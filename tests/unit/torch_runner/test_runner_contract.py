@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from phi4.engine.runner import (
+    Bias,
     Draw,
     MediaPiece,
     Nothing,
@@ -17,6 +18,7 @@ from phi4.engine.runner import (
     Piece,
     Row,
     RowResult,
+    Scale,
     Score,
     SequenceSpec,
     Slot,
@@ -170,6 +172,26 @@ def test_only_allowed_tokens_are_drawn_and_log_probabilities_stay_the_models_own
     assert masked.logprobs[0] == pytest.approx(free.top_logprobs[0, 2], abs=2e-5)
     assert masked.top_ids.tolist() == [free.top_ids[0, :2].tolist()]
     assert np.exp(free.top_logprobs.astype(np.float64)).sum() == pytest.approx(1.0, abs=1e-4)
+
+
+def test_a_bias_and_a_scale_change_the_draw_and_no_log_probability(runner: Runner) -> None:
+    free = feed(runner, start(runner), TextPiece(IDS), want=Draw(num_top=320))
+    best, other = int(free.top_ids[0, 0]), int(free.top_ids[0, 5])
+    lift = Bias(np.array([other]), np.array([30.0], np.float32))
+    lower = Scale(np.array([best]), np.array([1.9], np.float32))
+    for edits in ({"bias": lift}, {"bias": lift, "scale": lower}):
+        want = Draw(num_top=2, **edits)  # type: ignore[arg-type]
+        drawn = feed(runner, start(runner), TextPiece(IDS), want=want)
+        assert drawn.token_ids.tolist() == [other]
+        assert drawn.logprobs[0] == pytest.approx(free.top_logprobs[0, 5], abs=2e-5)
+        assert drawn.top_ids.tolist() == [free.top_ids[0, :2].tolist()]
+
+
+def test_a_bias_holds_after_every_draft(runner: Runner) -> None:
+    lift = Draw(bias=Bias(np.array([9]), np.array([50.0], np.float32)))
+    slot = start(runner)
+    assert feed(runner, slot, TextPiece(IDS), want=lift, drafts=(9, 9, 4)).token_ids.tolist() == [9, 9, 9]
+    assert runner.length(slot) == len(IDS) + 2
 
 
 def test_scores_follow_the_last_positions_fed(runner: Runner) -> None:

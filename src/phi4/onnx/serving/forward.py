@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from phi4.checkpoint.adapters import LoadedAdapter
+from phi4.checkpoint.adapters import UserAdapters, user_adapters
 from phi4.engine.runner import Draw, Row, Score, TextPiece
 from phi4.errors import OutOfMemory
 from phi4.onnx.machine.memory import check_fits, free_bytes
@@ -59,7 +59,7 @@ class Forward:
     Args:
         package: The package.
         choice: Provider and threads.
-        adapter: The user's own adapter.
+        adapter: The user's own adapter; several = each for the rows that name it.
         free: Tells how many bytes are free for the form for prompts, None = unknown.
 
     Raises:
@@ -71,15 +71,16 @@ class Forward:
         self,
         package: OnnxPackage,
         choice: SessionChoice,
-        adapter: LoadedAdapter | None,
+        adapter: UserAdapters,
         free: Callable[[], int | None] = free_bytes,
     ) -> None:
         self._package = package
         self._choice = choice
         self._free = free
-        self._user_name = None if adapter is None else adapter.config.name
-        bound = package.user_slot and not (adapter is None and package.plain_graphs)
-        self._slot = slot_arrays(package.config.decoder, adapter) if bound else {}
+        own, decoder = user_adapters(adapter), package.config.decoder
+        self._slots = {one.config.name: slot_arrays(decoder, one) for one in own}
+        if package.user_slot and not own and not package.plain_graphs:
+            self._slots[""] = slot_arrays(decoder, None)
         self._tables = RotaryTables(package.config.decoder)
         self._embedding = Embedding(package)
         self._decoder = self._open("decoder")
@@ -170,4 +171,4 @@ class Forward:
             return self._decoder
 
     def _open(self, name: str) -> DecoderGraph:
-        return DecoderGraph(self._package, name, self._choice, self._user_name, self._slot)
+        return DecoderGraph(self._package, name, self._choice, self._slots)

@@ -52,8 +52,8 @@ class DecoderGraph:
         package: The package.
         name: "decoder" or "prefill"; without an adapter of the user's own its plain form, where there is one.
         choice: Provider and threads.
-        user_name: Name of the user's own adapter, None = there is none.
-        slot: What is bound to the user's slot, see `slot_arrays`; empty = the graph has none.
+        slots: Name of each of the user's own adapters -> what is bound to the slot for it, see `slot_arrays`;
+            "" = what is bound when there is none. Empty = the graph has no slot.
 
     Raises:
         InvalidArtifact: The graph cannot be run or does not belong to the package.
@@ -65,20 +65,20 @@ class DecoderGraph:
         package: OnnxPackage,
         name: str,
         choice: SessionChoice,
-        user_name: str | None,
-        slot: Mapping[str, FloatArray],
+        slots: Mapping[str, Mapping[str, FloatArray]],
     ) -> None:
         self._layers = package.config.decoder.num_hidden_layers
-        plain = user_name is None and name in package.plain_graphs
+        plain = not any(slots) and name in package.plain_graphs
         self._graph = BoundSession(package.graph(plain_form(name) if plain else name), choice)
         self._graph.check(_inputs(package, package.user_slot and not plain), _outputs(package))
         for name in _cache(package, "past"):
             self._graph.check_type(name, CACHE_DTYPES[package.cache])
         self._flags = {adapter: _flag(self._graph, f"adapter.{adapter}") for adapter in package.adapters}
-        if package.user_slot and not plain:
-            self._flags[user_name or ""] = _flag(self._graph, "user")
-        for place, array in slot.items():
-            self._graph.put(place, array)
+        self._slots = slots
+        self._user_flag = _flag(self._graph, "user") if package.user_slot and not plain else None
+        self._bound: str | None = None
+        if slots:
+            self._bind_slot(next(iter(slots)))
         self._lanes: tuple[int, int, int] | None = None
 
     def run(self, rows: PassRows, tables: RotaryTables) -> FloatArray:
@@ -99,6 +99,7 @@ class DecoderGraph:
         picked = np.empty((len(wanted), rows.hidden.shape[2]), np.float32)
         for adapter, flag in self._flags.items():
             flag[...] = adapter in rows.adapters
+        self._choose_own(rows.adapters)
         inputs: dict[str, AnyArray] = {
             "hidden": rows.hidden,
             "positions": np.stack(positions),
@@ -114,6 +115,19 @@ class DecoderGraph:
         self._bind_lanes(rows.pool, rows.first, len(rows.lengths))
         self._graph.run()
         return picked
+
+    def _choose_own(self, adapters: Sequence[str]) -> None:
+        """Turn the user's slot on or off; what is bound changes only where rows name another adapter."""
+        own = next((name for name in adapters if name in self._slots), None)
+        if self._user_flag is not None:
+            self._user_flag[...] = own is not None
+        if own is not None and own != self._bound:
+            self._bind_slot(own)
+
+    def _bind_slot(self, name: str) -> None:
+        for place, array in self._slots[name].items():
+            self._graph.put(place, array)
+        self._bound = name
 
     def _bind_lanes(self, pool: Pool, first: int, count: int) -> None:
         """Bind a range of lanes as both past and present, unless it is the one of the last pass."""

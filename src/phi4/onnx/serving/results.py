@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from phi4.engine.runner import Draw, RowResult, Score, no_result
-from phi4.engine.sampler import draw, log_softmax, top_candidates
+from phi4.engine.sampler import draw, edited, log_softmax, top_candidates
 from phi4.onnx.serving.forward import Work
 from phi4.shapes import FloatArray, IntArray
 
@@ -56,7 +56,8 @@ def _drawn(item: Work, want: Draw, rows: Iterator[FloatArray]) -> RowResult:
     top: list[tuple[IntArray, FloatArray]] = []
     for draft in (*drafts, None):
         logits = next(rows)
-        token = draw(logits, want.sampling, sequence.length, want.allowed)
+        scores = edited(logits, want.bias, want.scale)
+        token = draw(scores, want.sampling, sequence.length, want.allowed)
         own = log_softmax(logits)
         tokens.append(token)
         logprobs.append(float(own[token]))

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from onnxruntime import InferenceSession
 
-from phi4.checkpoint.adapters import LoadedAdapter
+from phi4.checkpoint.adapters import UserAdapters, user_adapters
 from phi4.configs.routing import AudioProjector
 from phi4.engine.runner import (
     MediaHandle,
@@ -45,7 +45,7 @@ class OrtRunner:
     Args:
         package: From `open_package`; its `parts` are what may be encoded.
         choice: Provider and threads, from `choose_session`.
-        adapter: The user's own adapter.
+        adapter: The user's own adapter; several = each for the sequences that name it.
         eager: Open the encoders now, not when they are first needed.
         max_rows: Most rows in one step. Cache memory is taken as sequences open, not in advance.
         max_step_tokens: Most positions in one step. 512 keep large matrix products busy, and the widest
@@ -63,16 +63,17 @@ class OrtRunner:
         package: OnnxPackage,
         choice: SessionChoice,
         *,
-        adapter: LoadedAdapter | None = None,
+        adapter: UserAdapters = None,
         eager: bool = False,
         max_rows: int = 16,
         max_step_tokens: int = 512,
         max_cache_bytes: int | None = None,
     ) -> None:
-        if adapter is not None and not package.user_slot:
+        own = user_adapters(adapter)
+        if own and not package.user_slot:
             raise InvalidRequest(
                 f"{package.path}: exported without a slot for an adapter of your own, so "
-                f"{adapter.config.name!r} cannot be used; export the model again with the slot"
+                f"{own[0].config.name!r} cannot be used; export the model again with the slot"
             )
         self.package = package
         self._choice = choice
@@ -81,13 +82,13 @@ class OrtRunner:
         # The head takes twice its weights while it opens, and is open before the decoder holds much.
         self._head, self._forward = at_once(
             lambda: HeadGraph(package, choice),
-            lambda: Forward(package, choice, adapter, self._lanes.unclaimed_bytes),
+            lambda: Forward(package, choice, own, self._lanes.unclaimed_bytes),
         )
         self._encoders = self._open_encoders(eager)
         self._features: dict[int, FloatArray] = {}
         self._num_encoded = 0
-        own = () if adapter is None else (adapter.config.name,)
-        self._info = self._describe(own, max_rows, max_step_tokens)
+        names = tuple(one.config.name for one in own)
+        self._info = self._describe(names, max_rows, max_step_tokens)
         _log.info("onnx runner on %s, %d threads, %s", choice.device, choice.threads, self._info.dtype)
 
     @property

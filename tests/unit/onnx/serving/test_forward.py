@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from phi4.checkpoint import LoadedAdapter, open_checkpoint
-from phi4.configs import Phi4Config
+from phi4.checkpoint import LoadedAdapter, adapter_shapes, open_checkpoint
+from phi4.configs import AdapterConfig, Phi4Config
 from phi4.engine.runner import Draw, Row, SequenceSpec, StepPlan, TextPiece
 from phi4.errors import InvalidRequest, OutOfMemory
 from phi4.onnx import OnnxPackage, open_package
@@ -61,6 +61,23 @@ def test_users_adapter_acts_as_one_inside_the_graph(
     np.testing.assert_allclose(own, inside, atol=2e-5)
     both = logprobs(runner, ("speech", "vision"))
     np.testing.assert_allclose(logprobs(runner, ("speech", "mine")), both, atol=2e-5)
+
+
+def test_each_sequence_uses_the_adapter_it_names_of_several(
+    tiny: Phi4Config, tiny_package: OnnxPackage, vision_as_mine: LoadedAdapter
+) -> None:
+    other = AdapterConfig("other", 3, 6)  # of another rank, so that what is bound changes its shape
+    random = np.random.default_rng(1)
+    shapes = adapter_shapes(tiny.decoder, other)
+    tensors = {name: random.normal(0, 0.3, shape).astype(np.float32) for name, shape in shapes.items()}
+    second = LoadedAdapter(other, tensors)
+    both = OrtRunner(tiny_package, ONE, adapter=(vision_as_mine, second))
+    alone = {"mine": OrtRunner(tiny_package, ONE, adapter=vision_as_mine)}
+    alone["other"] = OrtRunner(tiny_package, ONE, adapter=second)
+    assert set(both.info.adapters) >= {"mine", "other"}
+    for name in ("mine", "other", "other", "mine"):
+        np.testing.assert_array_equal(logprobs(both, (name,)), logprobs(alone[name], (name,)))
+        np.testing.assert_array_equal(logprobs(both), logprobs(alone[name]))
 
 
 @pytest.mark.parametrize("target", ["self_attn.qkv_proj", "mlp.down_proj"])

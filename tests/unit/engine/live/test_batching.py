@@ -1,4 +1,4 @@
-"""Which sequences share a step, by what a runner says it can do."""
+"""Which sequences share a step, by what a runner says it can do, and how many run at once."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from phi4.engine.live.batching import CALM_STEPS, RowLimit, choose
+from phi4.engine.live.scoring import Scoring
 from phi4.engine.runner import RunnerInfo
-from phi4.engine.scheduler import choose
-from phi4.engine.sequence import Scoring
 from phi4.types import ModelInputs
 
 INFO = RunnerInfo(
@@ -66,3 +66,19 @@ def test_a_prompt_comes_alone_where_it_cannot_share_a_step_with_decoding() -> No
     assert chosen(rows, mixes_prefill_decode=False) == [(0, 7)]
     rows[0].last_step = 4
     assert chosen(rows, mixes_prefill_decode=False) == [(1, 1), (2, 1)]
+
+
+def test_trouble_halves_the_rows_and_long_calm_raises_them_by_one() -> None:
+    limit = RowLimit(8, 8)
+    limit.halve(5)
+    assert limit.rows == 2
+    limit.halve(1)
+    assert limit.rows == 1
+    for _ in range(CALM_STEPS - 1):
+        limit.went_well()
+    assert limit.rows == 1
+    limit.went_well()
+    assert limit.rows == 2
+    for _ in range(20 * CALM_STEPS):
+        limit.went_well()
+    assert limit.rows == 8

@@ -1,0 +1,127 @@
+"""Whose answer begins next: a fair queue between those who are let in and the engine.
+
+    await turns.take(key, cost)         # waits for its turn
+    turns.give(key)                     # its answer has ended
+
+The engine works on so many answers at a time; the others wait here. Each key has its own line, and lines are
+served by deficit round robin: every time a line comes to the front it may spend so many tokens of work, and
+what it does not spend it keeps. A key that sends a thousand requests therefore waits behind itself.
+
+Source: Shreedhar and Varghese, "Efficient fair queueing using deficit round robin", SIGCOMM 1995.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, eq=False)
+class _Waiting:
+    """One request in its line: tokens of work, places it takes in the engine, and what it waits for."""
+
+    cost: int
+    width: int
+    turn: asyncio.Future[None]
+
+
+class Turns:
+    """Places in the engine and the lines in front of it. Used from one asyncio loop.
+
+    Args:
+        capacity: Places.
+        quantum: Tokens of work a line may spend each time it comes to the front.
+        most_per_key: Places one key may have; None = all. What is wider than that still runs, alone.
+    """
+
+    def __init__(self, capacity: int, quantum: int, most_per_key: int | None = None) -> None:
+        self._capacity = capacity
+        self._quantum = quantum
+        self._most = capacity if most_per_key is None else most_per_key
+        self._lines: dict[str, deque[_Waiting]] = {}  # in the order in which they come to the front
+        self._credit: dict[str, int] = {}
+        self._taken: dict[str, int] = {}
+
+    @property
+    def running(self) -> int:
+        """Places taken."""
+        return sum(self._taken.values())
+
+    @property
+    def waiting(self) -> int:
+        """Places waited for."""
+        return sum(entry.width for line in self._lines.values() for entry in line)
+
+    async def take(self, key: str, cost: int, width: int = 1) -> None:
+        """Wait for a turn. Cancelling the wait leaves the line.
+
+        Args:
+            key: Whose it is.
+            cost: Tokens of work, at least 1.
+            width: Places it takes.
+        """
+        entry = _Waiting(max(cost, 1), width, asyncio.get_running_loop().create_future())
+        self._lines.setdefault(key, deque()).append(entry)
+        self._credit.setdefault(key, 0)
+        self._grant()
+        try:
+            await entry.turn
+        except asyncio.CancelledError:
+            if entry.turn.done() and not entry.turn.cancelled():
+                self.give(key, width)  # the turn came in the same moment
+            else:
+                self._leave(key, entry)
+            raise
+
+    def give(self, key: str, width: int = 1) -> None:
+        """Give places back."""
+        left = self._taken[key] - width
+        assert left >= 0, "more places given back than taken"
+        if left:
+            self._taken[key] = left
+        else:
+            del self._taken[key]
+        self._grant()
+
+    def _leave(self, key: str, entry: _Waiting) -> None:
+        line = self._lines.get(key, deque())
+        if entry in line:
+            line.remove(entry)
+            self._drop_if_empty(key)
+        self._grant()  # a wide one at the front may have held up those behind it
+
+    def _grant(self) -> None:
+        """Let in whoever may go now."""
+        held_up = 0
+        while held_up < len(self._lines):
+            key, line = next(iter(self._lines.items()))
+            entry = line[0]
+            if entry.turn.done():  # cancelled, and its task has not run yet
+                line.popleft()
+                self._drop_if_empty(key)
+                continue
+            if self.running and self.running + entry.width > self._capacity:
+                return  # nobody overtakes a wide one, or it would wait for ever
+            taken = self._taken.get(key, 0)
+            if taken and taken + entry.width > self._most:
+                self._to_the_back(key)
+                held_up += 1
+                continue
+            held_up = 0
+            if len(self._lines) > 1 and self._credit[key] < entry.cost:
+                self._credit[key] += self._quantum
+                self._to_the_back(key)
+                continue
+            self._credit[key] = max(0, self._credit[key] - entry.cost)
+            self._taken[key] = taken + entry.width
+            line.popleft()
+            self._drop_if_empty(key)
+            entry.turn.set_result(None)
+
+    def _to_the_back(self, key: str) -> None:
+        self._lines[key] = self._lines.pop(key)
+
+    def _drop_if_empty(self, key: str) -> None:
+        if not self._lines[key]:
+            del self._lines[key], self._credit[key]

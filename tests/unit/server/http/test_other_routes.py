@@ -1,0 +1,336 @@
+"""Completions, responses, audio, models, health, metrics: each in the shape its clients read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from phi4.server.worker.values import (
+    Candidate,
+    Health,
+    Prepared,
+    PreparedRow,
+    ScoredToken,
+    ServerEvent,
+    ToolCallDelta,
+)
+from phi4.types import Usage
+
+Serve = Callable[..., Any]
+BOUNDARY = b"zq9"
+
+
+def form(*fields: tuple[str, str], file: bytes | None = b"RIFF") -> dict[str, Any]:
+    """Arguments of a request that carries a form."""
+    parts = [
+        f'Content-Disposition: form-data; name="{name}"\r\n\r\n{value}'.encode() for name, value in fields
+    ]
+    if file is not None:
+        parts.append(b'Content-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n' + file)
+    body = (
+        b"".join(b"--" + BOUNDARY + b"\r\n" + part + b"\r\n" for part in parts) + b"--" + BOUNDARY + b"--\r\n"
+    )
+    return {"headers": [(b"content-type", b"multipart/form-data; boundary=" + BOUNDARY)], "chunks": [body]}
+
+
+def test_completion_continues_several_prompts(serve: Serve) -> None:
+    def script(index: int) -> list[ServerEvent]:
+        return [
+            ServerEvent(index, f" {index}"),
+            ServerEvent(index, finish_reason="length", usage=Usage(5, 1)),
+        ]
+
+    serving = serve(script)
+    body = serving.post("/v1/completions", {"prompt": ["a", "b"], "n": 2, "echo": True}).json()
+    assert [choice["text"] for choice in body["choices"]] == ["a 0", "a 1", "b 2", "b 3"]
+    assert body["object"] == "text_completion" and body["id"].startswith("cmpl-")
+    assert (body["usage"]["prompt_tokens"], body["usage"]["completion_tokens"]) == (10, 4)
+    assert serving.client.options[0].max_new_tokens == 16
+    events = serving.post(
+        "/v1/completions", {"prompt": ["a", "b"], "n": 2, "echo": True, "stream": True}
+    ).events()
+    for index, text in enumerate(["a 0", "a 1", "b 2", "b 3"]):
+        pieces = [choice for event in events[:-1] for choice in event["choices"] if choice["index"] == index]
+        assert "".join(piece["text"] for piece in pieces) == text
+        assert [piece["finish_reason"] for piece in pieces if piece["finish_reason"]] == ["length"]
+
+
+def test_completion_logprobs_have_their_older_form(serve: Serve) -> None:
+    def script(index: int) -> list[ServerEvent]:
+        tokens = [Candidate(1, "ab", b"ab", -0.5), Candidate(2, "c", b"c", -1.0)]
+        events = [ServerEvent(index, t.text, logprobs=(ScoredToken(t, (t,)),)) for t in tokens]
+        return [*events, ServerEvent(index, finish_reason="stop", usage=Usage(1, 2))]
+
+    serving = serve(script)
+    whole = serving.post("/v1/completions", {"prompt": "x", "logprobs": 1}).json()["choices"][0]["logprobs"]
+    assert whole == {
+        "tokens": ["ab", "c"],
+        "token_logprobs": [-0.5, -1.0],
+        "top_logprobs": [{"ab": -0.5}, {"c": -1.0}],
+        "text_offset": [0, 2],
+    }
+    events = serving.post("/v1/completions", {"prompt": "x", "logprobs": 1, "stream": True}).events()
+    shown = [choice["logprobs"] for event in events[:-1] for choice in event["choices"]]
+    assert [offset for found in shown for offset in found["text_offset"]] == [0, 2]
+
+
+def test_response_has_openais_shape_and_is_kept(serve: Serve) -> None:
+    serving = serve()
+    body = serving.post("/v1/responses", {"input": "hi", "metadata": {"a": "b"}}).json()
+    assert (body["object"], body["status"], body["model"]) == ("response", "completed", "nano")
+    (item,) = body["output"]
+    assert (item["type"], item["role"], item["status"]) == ("message", "assistant", "completed")
+    assert item["content"] == [
+        {"type": "output_text", "text": "Hello there", "annotations": [], "logprobs": []}
+    ]
+    assert body["usage"] == {
+        "input_tokens": 7,
+        "input_tokens_details": {"cached_tokens": 4},
+        "output_tokens": 2,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": 9,
+    }
+    path = f"/v1/responses/{body['id']}"
+    assert serving.get(path).json() == body
+    assert serving.send("DELETE", path).json() == {"id": body["id"], "object": "response", "deleted": True}
+    assert serving.get(path).status == 404
+
+
+def test_next_response_continues_the_last(serve: Serve) -> None:
+    serving = serve()
+    first = serving.post("/v1/responses", {"input": "hi", "instructions": "be brief"}).json()
+    second = serving.post("/v1/responses", {"input": "and?", "previous_response_id": first["id"]})
+    assert second.status == 200 and second.json()["previous_response_id"] == first["id"]
+    turns = serving.client.requests[-1].messages
+    assert [turn["role"] for turn in turns] == ["user", "assistant", "user"]
+    assert turns[1]["content"] == [{"type": "text", "text": "Hello there"}]
+    unknown = serving.post("/v1/responses", {"input": "x", "previous_response_id": "resp_x"})
+    assert unknown.status == 404 and unknown.error["code"] == "response_not_found"
+
+
+def test_response_that_shall_not_be_kept_is_not(serve: Serve) -> None:
+    serving = serve()
+    body = serving.post("/v1/responses", {"input": "hi", "store": False}).json()
+    assert serving.get(f"/v1/responses/{body['id']}").status == 404
+
+
+CALL = [
+    ToolCallDelta(0, "call_a", "f", '{"a"'),
+    ToolCallDelta(0, arguments=": 1}"),
+    ToolCallDelta(1, "call_b", "g", "{}"),
+]
+TOOL = {"type": "function", "name": "f", "parameters": {"type": "object"}}
+
+
+def test_events_of_a_response_build_its_final_body(serve: Serve, script: Any) -> None:
+    serving = serve(script("He", "llo", calls=CALL, reason="tool_calls"))
+    events = serving.post("/v1/responses", {"input": "hi", "stream": True, "tools": [TOOL]}).events()
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    assert [event["type"] for event in events] == [
+        "response.created",
+        "response.in_progress",
+        "response.output_item.added",
+        "response.content_part.added",
+        "response.output_text.delta",
+        "response.output_text.delta",
+        "response.output_text.done",
+        "response.content_part.done",
+        "response.output_item.done",
+        "response.output_item.added",
+        "response.function_call_arguments.delta",
+        "response.function_call_arguments.delta",
+        "response.function_call_arguments.done",
+        "response.output_item.done",
+        "response.output_item.added",
+        "response.function_call_arguments.delta",
+        "response.function_call_arguments.done",
+        "response.output_item.done",
+        "response.completed",
+    ]
+    last = events[-1]["response"]
+    done = [event["item"] for event in events if event["type"] == "response.output_item.done"]
+    assert last["output"] == done
+    assert [item["type"] for item in done] == ["message", "function_call", "function_call"]
+    assert (done[1]["arguments"], done[1]["call_id"]) == ('{"a": 1}', "call_a")
+    assert [event["output_index"] for event in events if "output_index" in event] == sorted(
+        event["output_index"] for event in events if "output_index" in event
+    )
+    whole = serving.post("/v1/responses", {"input": "hi", "tools": [TOOL]}).json()
+    assert [{**item, "id": ""} for item in whole["output"]] == [{**item, "id": ""} for item in done]
+    assert whole["tools"][0]["name"] == "f" and whole["tool_choice"] == "auto"
+
+
+@pytest.mark.parametrize("reason", ["length", "repetition"])
+def test_cut_response_is_incomplete(serve: Serve, script: Any, reason: str) -> None:
+    serving = serve(script("Hel", reason=reason))
+    body = serving.post("/v1/responses", {"input": "hi"}).json()
+    assert body["status"] == body["output"][0]["status"] == "incomplete"
+    assert body["incomplete_details"] == {"reason": "max_output_tokens"}
+    assert (
+        serving.post("/v1/responses", {"input": "hi", "stream": True}).events()[-1]["type"]
+        == "response.incomplete"
+    )
+
+
+def test_response_that_says_nothing_is_an_empty_message(serve: Serve, script: Any) -> None:
+    body = serve(script()).post("/v1/responses", {"input": "hi"}).json()
+    assert body["output"][0]["content"][0]["text"] == ""
+
+
+def test_response_that_breaks_off_says_so_in_its_last_event(serve: Serve) -> None:
+    serving = serve(lambda index: [ServerEvent(index, "Hel"), RuntimeError("secret")])
+    last = serving.post("/v1/responses", {"input": "hi", "stream": True}).events()[-1]
+    assert last["type"] == "response.failed" and last["response"]["status"] == "failed"
+    assert last["response"]["error"]["code"] == "server_error" and "secret" not in str(last)
+    assert serving.get(f"/v1/responses/{last['response']['id']}").status == 404
+
+
+def transcript(serve: Serve, texts: list[str], **settings: Any) -> Any:
+    """A server that hears these parts of a recording, half a minute each; words of later parts come first."""
+
+    def script(index: int) -> list[ServerEvent]:
+        words = texts[index].split(" ")
+        pieces = [ServerEvent(index, word if at == 0 else f" {word}") for at, word in enumerate(words)]
+        return [*pieces, ServerEvent(index, finish_reason="stop", usage=Usage(30, len(words), 0, 25))]
+
+    serving = serve(script, **settings)
+    rows = tuple(PreparedRow(b"x", 30, start_s=30.0 * at, end_s=30.0 * at + 28) for at in range(len(texts)))
+    serving.client.prepared = Prepared(rows, duration_s=30.0 * len(texts))
+    return serving
+
+
+HEARD = ["one two three four", "five", "six seven"]
+TEXT = "one two three four five six seven"
+ROUTE = "/v1/audio/transcriptions"
+
+
+def test_transcript_in_every_format(serve: Serve) -> None:
+    serving = transcript(serve, HEARD)
+    body = serving.send("POST", ROUTE, **form(("model", "nano"))).json()
+    assert body["text"] == TEXT
+    assert body["usage"]["input_token_details"] == {"audio_tokens": 75, "text_tokens": 15}
+    text = serving.send("POST", ROUTE, **form(("response_format", "text")))
+    assert text.body.decode() == TEXT + "\n" and (text.header("content-type") or "").startswith("text/plain")
+    srt = serving.send("POST", ROUTE, **form(("response_format", "srt"))).body.decode()
+    assert srt.startswith("1\n00:00:00,000 --> 00:00:28,000\none two three four\n")
+    vtt = serving.send("POST", ROUTE, **form(("response_format", "vtt"))).body.decode()
+    assert vtt.startswith("WEBVTT") and "derived" in vtt
+    verbose = serving.send(
+        "POST", ROUTE, **form(("response_format", "verbose_json"), ("language", "en"))
+    ).json()
+    assert (verbose["text"], verbose["language"], verbose["duration"]) == (TEXT, "en", 90.0)
+    assert [(part["start"], part["end"]) for part in verbose["segments"]] == [(0, 28), (30, 58), (60, 88)]
+    assert serving.client.requests[0].audio == b"RIFF" and serving.client.requests[0].task == "transcribe"
+
+
+def test_transcript_streams_its_parts_in_order(serve: Serve) -> None:
+    events = transcript(serve, HEARD).send("POST", ROUTE, **form(("stream", "true"))).events()
+    assert {event["type"] for event in events[:-1]} == {"transcript.text.delta"}
+    assert "".join(event["delta"] for event in events[:-1]) == TEXT
+    assert events[-1]["type"] == "transcript.text.done" and events[-1]["text"] == TEXT
+
+
+def test_silence_is_an_empty_transcript_and_asks_no_model(serve: Serve) -> None:
+    serving = transcript(serve, [])
+    serving.client.prepared = Prepared((), duration_s=12.0)
+    assert serving.send("POST", ROUTE, **form()).json()["text"] == ""
+    assert serving.send("POST", ROUTE, **form(("response_format", "srt"))).body == b""
+    verbose = serving.send("POST", ROUTE, **form(("response_format", "verbose_json"))).json()
+    assert (verbose["segments"], verbose["duration"]) == ([], 12.0)
+    events = serving.send("POST", ROUTE, **form(("stream", "true"))).events()
+    assert [event["type"] for event in events] == ["transcript.text.done"] and events[0]["text"] == ""
+    assert serving.client.options == []
+
+
+def test_translation_is_to_english_unless_told_otherwise(serve: Serve) -> None:
+    serving = transcript(serve, HEARD)
+    assert serving.send("POST", "/v1/audio/translations", **form()).status == 200
+    assert serving.send("POST", "/v1/audio/translations", **form(("target_language", "de"))).status == 200
+    assert [request.translate_to for request in serving.client.requests] == ["en", "de"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ((("response_format", "diarized_json"),), "response_format"),
+        (
+            (("timestamp_granularities[]", "word"), ("response_format", "verbose_json")),
+            "timestamp_granularities",
+        ),
+        ((("temperature", "hot"),), "temperature"),
+        ((("temperature", "nan"),), "temperature"),
+        ((("model", "a"), ("model", "b")), "model"),
+    ],
+)
+def test_fields_of_a_form_are_checked(serve: Serve, fields: Any, param: str) -> None:
+    refused = transcript(serve, HEARD).send("POST", ROUTE, **form(*fields))
+    assert refused.status == 400 and refused.error["param"] == param
+
+
+def test_form_without_a_file_is_refused(serve: Serve) -> None:
+    refused = serve().send("POST", ROUTE, **form(("model", "nano"), file=None))
+    assert refused.status == 400 and refused.error["param"] == "file"
+
+
+def test_models_are_listed_with_their_adapters(serve: Serve) -> None:
+    serving = serve(served_names=("org/phi",), adapters=(("legal", "adapters-legal"),))
+    listed = serving.get("/v1/models").json()
+    assert [model["id"] for model in listed["data"]] == ["org/phi", "legal"]
+    assert listed["data"][1]["parent"] == "org/phi" and "adapters-legal" not in str(listed)
+    one = serving.get("/v1/models/org/phi")
+    assert one.json() == listed["data"][0] and one.json()["object"] == "model"
+    assert serving.get("/v1/models/other").status == 404
+
+
+def test_tokens_are_counted(serve: Serve) -> None:
+    body = serve().post("/tokenize", {"prompt": "a b c"}).json()
+    assert body == {"count": 3, "max_model_len": 4096, "tokens": [5, 6, 7]}
+
+
+@pytest.mark.parametrize("state", ["starting", "restarting", "failed", "draining", "stopped"])
+def test_readiness_is_what_the_engine_says(serve: Serve, state: Any) -> None:
+    serving = serve()
+    assert serving.get("/health/ready").status == 200
+    serving.client.health_found = Health(state)
+    refused = serving.get("/health/ready")
+    assert (
+        refused.status == 503 and refused.json()["status"] == state and refused.header("retry-after") == "1"
+    )
+    assert serving.get("/health/live").status == 200
+
+
+def test_engine_that_does_not_answer_is_not_ready(serve: Serve) -> None:
+    serving = serve()
+    serving.client.health_found = Health("ready", answered_ms=None)
+    assert serving.get("/health/ready").status == 503
+
+
+def test_metrics_have_vllms_names_and_count_answers(serve: Serve, script: Any) -> None:
+    serving = serve(script("a", "b", reason="length"))
+    serving.chat(n=2)
+    text = serving.get("/metrics").body.decode()
+    for line in (
+        'vllm:num_requests_running{model_name="nano"} 1.0',
+        'vllm:num_requests_waiting{model_name="nano"} 2.0',
+        'vllm:kv_cache_usage_perc{model_name="nano"} 0.25',
+        'vllm:prompt_tokens_total{model_name="nano"} 12.0',
+        'vllm:request_success_total{finished_reason="length",model_name="nano"} 2.0',
+        'vllm:time_to_first_token_seconds_count{model_name="nano"} 1.0',
+        'vllm:e2e_request_latency_seconds_count{model_name="nano"} 1.0',
+        'vllm:inter_token_latency_seconds_count{model_name="nano"} 4.0',
+        'vllm:request_prompt_tokens_sum{model_name="nano"} 14.0',
+    ):
+        assert line in text, line
+
+
+def test_labels_of_metrics_are_never_what_a_client_made_up(serve: Serve) -> None:
+    serving = serve()
+    for number in range(20):
+        serving.chat(model=f"made-up-{number}")
+    assert "made-up" not in serving.get("/metrics").body.decode()
+
+
+def test_version_is_told(serve: Serve) -> None:
+    assert set(serve().get("/version").json()) == {"version"}
