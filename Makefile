@@ -18,6 +18,7 @@ NANO_DIR ?= runs/nano
 NANO_ARGS ?= --minutes 108
 PEERS ?= build/peers
 DEVICE_ARGS ?=
+SERVING_ARGS ?=
 # Set to 1 for onnxruntime-genai as a peer too: its builder takes about 20 GB of memory.
 GENAI ?=
 
@@ -30,14 +31,16 @@ TORCH_HINT := $(if $(TORCH_INDEX),,command -v nvidia-smi >/dev/null || \
 PEER_NAMES := ours llamacpp transformers openvino $(if $(GENAI),genai)
 PEER_PIP = $(PEERS)/$(1)/bin/python -m pip install --quiet --disable-pip-version-check \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+LLAMA_SOURCE := $(PEERS)/source/.patched
 LLAMA_WHEEL := $(PEERS)/wheels/.made
+LLAMA_SERVER := $(PEERS)/llamaserver/.made
 TORCH_PIN = $(shell grep '^torch==' constraints.txt)
 FOR_RUN := $(VENV)/.installed
 FOR_TEST := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check parity slow serve-slow nano examples interop bench-peers bench-device clean
+.PHONY: help run test check parity slow serve-slow nano examples interop bench-peers bench-device bench-serving clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -91,31 +94,54 @@ interop: $(FOR_TEST) $(LLAMA_WHEEL) ## greedy tokens of exported models in onnxr
 		$(BIN)/python benchmarks/interop_llamacpp.py build/interop/$$dtype.gguf --model nano \
 			--lengths 2,100,500,1000,2000,3000,4032 || exit 1; done
 
-bench-peers: $(PEER_NAMES:%=$(PEERS)/%/.installed) ## environments of the peers of bench-device (compiles llama.cpp)
+# Peers are of bench-device; bench-serving has llama.cpp's server beside it.
+bench-peers: $(PEER_NAMES:%=$(PEERS)/%/.installed) $(LLAMA_SERVER) ## environments of the peers (compiles llama.cpp)
 
 # A peer that cannot be installed here is left out and shown as skipped: make -k bench-peers; make bench-device.
 bench-device: $(PEERS)/ours/.installed ## full-size models beside the peers: hours, 40 GB (DEVICE_ARGS=--quick: minutes)
 	@$(PEERS)/ours/bin/python benchmarks/device.py --peers $(PEERS) $(DEVICE_ARGS)
 
+bench-serving: $(PEERS)/ours/.installed ## the server under load, nano: half an hour (SERVING_ARGS='--soak-minutes 15')
+	@$(PEERS)/ours/bin/python benchmarks/serving.py --peers $(PEERS) $(SERVING_ARGS)
+
 $(PEER_NAMES:%=$(PEERS)/%/bin/python): $(PEERS)/%/bin/python:
 	@python=$$(sh scripts/find-python.sh $(PYTHON)) || exit 1; "$$python" -m venv $(PEERS)/$*
 
-# Ours without torch: what a device gets.
+# Ours without torch: what a device gets, and a server.
 $(PEERS)/ours/.installed: pyproject.toml constraints.txt | $(PEERS)/ours/bin/python
-	@$(call PEER_PIP,ours) -c constraints.txt -e '.[export]'
+	@$(call PEER_PIP,ours) -c constraints.txt -e '.[export,serve]'
 	@touch $@
 
-# From source for this very processor; gcc 12 needs a barrier where AMX tiles are configured. Also what interop runs.
-$(LLAMA_WHEEL): benchmarks/peers/patch_llamacpp.py | $(PEERS)/llamacpp/bin/python
-	@echo "compiling llama.cpp: ten minutes and more on two cores"
-	@rm -rf $(PEERS)/source $(PEERS)/wheels && mkdir -p $(PEERS)/source $(PEERS)/wheels
+# Of llama.cpp; gcc 12 needs a barrier where AMX tiles are configured.
+$(LLAMA_SOURCE): benchmarks/peers/patch_llamacpp.py | $(PEERS)/llamacpp/bin/python
+	@rm -rf $(PEERS)/source && mkdir -p $(PEERS)/source
 	@$(PEERS)/llamacpp/bin/python -m pip download --quiet --disable-pip-version-check --no-deps \
 		--no-binary llama-cpp-python --dest $(PEERS)/source llama-cpp-python==0.3.36
 	@tar -xzf $(PEERS)/source/llama_cpp_python-*.tar.gz -C $(PEERS)/source --strip-components=1
 	@$(PEERS)/llamacpp/bin/python benchmarks/peers/patch_llamacpp.py $(PEERS)/source
+	@touch $@
+
+# Compiled for this very processor. Also what interop runs.
+$(LLAMA_WHEEL): $(LLAMA_SOURCE)
+	@echo "compiling llama.cpp: ten minutes and more on two cores"
+	@rm -rf $(PEERS)/wheels && mkdir -p $(PEERS)/wheels
 	@CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF" $(PEERS)/llamacpp/bin/python -m pip wheel --quiet \
 		--disable-pip-version-check --no-deps --wheel-dir $(PEERS)/wheels $(PEERS)/source
-	@rm -rf $(PEERS)/source
+	@touch $@
+
+# The same sources as a server, without its page and without what would fetch models.
+$(LLAMA_SERVER): $(LLAMA_SOURCE)
+	@echo "compiling llama.cpp's server: ten minutes and more on two cores"
+	@$(call PEER_PIP,llamacpp) cmake ninja
+	@$(PEERS)/llamacpp/bin/cmake -S $(PEERS)/source/vendor/llama.cpp -B $(PEERS)/llamaserver/build -G Ninja \
+		-DCMAKE_MAKE_PROGRAM=$(abspath $(PEERS))/llamacpp/bin/ninja -DCMAKE_BUILD_TYPE=Release \
+		-DBUILD_SHARED_LIBS=OFF -DGGML_NATIVE=ON -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_UI=OFF \
+		-DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF \
+		-DLLAMA_BUILD_APP=OFF >/dev/null
+	@$(PEERS)/llamacpp/bin/cmake --build $(PEERS)/llamaserver/build --target llama-server llama-quantize >/dev/null
+	@mv $(PEERS)/llamaserver/build/bin/llama-server $(PEERS)/llamaserver/build/bin/llama-quantize \
+		$(PEERS)/llamaserver/
+	@rm -rf $(PEERS)/llamaserver/build
 	@touch $@
 
 $(PEERS)/llamacpp/.installed: $(LLAMA_WHEEL)

@@ -14,6 +14,7 @@ from phi4.bench.svg import FAINT, GREY, text, write_svg
 _COLOURS = ("#2b6cb0", "#dd8a3a", "#2f855a", "#805ad5", "#c53030", "#0f766e")
 _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 860, 420, 70, 70, 40
 _MARKS = 5
+_COMMAND_CHARS = 110
 
 
 def draw_model(model: str, results: Sequence[CellResult], facts: dict[str, Any], path: Path) -> None:
@@ -33,7 +34,9 @@ def draw_model(model: str, results: Sequence[CellResult], facts: dict[str, Any],
         "system": facts["system"],
     }
     command = {
-        series.program: str(series.facts.get("command", "")) for result in results for series in result.series
+        series.program: str(series.facts.get("command", ""))[:_COMMAND_CHARS]
+        for result in results
+        for series in result.series
     }
     runners = {label: command[label] for label in labels}
     draw(Report(f"serving {model}", machine, runners, tuple(rows), ()), path)
