@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from harness.bars import span
 from harness.records import CellResult
 
-from load.soak import GAUGES, USAGE
+from load.metrics import GAUGES, RESTARTS, USAGE
 from phi4.bench.report import digits
 
 FLAT_PERCENT = 2.0
@@ -82,8 +82,9 @@ def _odd(result: CellResult) -> tuple[str, bool]:
     fine = (": left", ": as expected")
     odd = {name: count for name, count in reply["outcomes"].items() if not name.endswith(fine)}
     told = ", ".join(f"{name} {count}" for name, count in odd.items()) or "none"
-    answers = len(reply["canary_answers"])
-    return f"{told}; answers to the same question: {answers}", not odd and answers == 1
+    answers, restarts = len(reply["canary_answers"]), reply["at_the_end"][RESTARTS]
+    measured = f"{told}; answers to the same question: {answers}, restarts: {restarts:g}"
+    return measured, not odd and answers == 1 and not restarts
 
 
 BARS = (

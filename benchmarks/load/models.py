@@ -59,7 +59,7 @@ LARGE = Sizes(
     steady_answer=64,
     turns=3,
     overload_turns=1,
-    window_s=180.0,
+    window_s=120.0,
     deadline_s=90.0,
 )
 
@@ -95,6 +95,11 @@ class Served:
     def token_ids(self, seed: str) -> list[int]:
         """A prompt of random ordinary tokens; another for each seed, the same for everybody."""
         return random.Random(seed).choices(self._ordinary, k=self.sizes.prompt)
+
+    def answer_tokens(self, seed: str) -> int:
+        """Length of an answer: around the usual one, so that users do not stay in step."""
+        usual = self.sizes.answer
+        return random.Random(seed).randint(usual // 2, usual + usual // 2)
 
     def text(self, seed: str) -> str:
         """A prompt of random words, of about as many tokens."""

@@ -16,7 +16,7 @@ from harness.workers import WorkerError
 
 from load.bench import PLAIN, Bench, Reply, Takes
 from load.cells import OURS, Cell
-from load.client.asking import completion
+from load.client.asking import GIVEN_UP, completion
 from load.client.traces import MS, Trace, first_tokens, met_deadline, outcomes, percentile, spread, summary
 from load.client.users import ask_at_rate, keep_asking
 from load.driving import completions, note, under_load, warm
@@ -43,7 +43,7 @@ def overload(bench: Bench, cell: Cell, result: CellResult) -> Iterator[Takes]:
             rate = factor * capacity
             question = partial(_question, served, f"{factor}x, turn {turn}")
             (began, traces), cpu = under_load(
-                server, lambda: ask_at_rate(server.address, question, rate, sizes.window_s)
+                server, lambda: ask_at_rate(server.address, question, rate, sizes.window_s, sizes.deadline_s)
             )
             told = judged(traces, began, sizes.window_s, sizes.deadline_s)
             return {**told, "capacity_per_s": capacity, "offered_per_s": rate, "cpu_s": cpu}
@@ -57,17 +57,19 @@ def overload(bench: Bench, cell: Cell, result: CellResult) -> Iterator[Takes]:
 def judged(traces: Sequence[Trace], began: float, window_s: float, deadline_s: float) -> Reply:
     """Figures of requests that came at a steady rate for so long.
 
-    Answers that were whole after the last request was due do not count: the queue is emptied then.
+    Answers that were whole after the last request was due do not count: the queue is emptied then. Answers
+    that were not whole when their time had passed after that were given up by their users, and are not lost.
     """
     refused = [trace for trace in traces if trace.status in REFUSED]
     whole = [trace for trace in traces if trace.whole]
+    given_up = [trace for trace in traces if trace.error == GIVEN_UP]
     good = met_deadline(traces, began + window_s, deadline_s)
     return {
         "requests": len(traces),
         "outcomes": outcomes(traces),
         "goodput_per_s": good / window_s,
         "refused": len(refused),
-        "lost": len(traces) - len(refused) - len(whole),
+        "lost": len(traces) - len(refused) - len(whole) - len(given_up),
         **spread("refusal", [trace.seconds for trace in refused]),
         **spread("first_token", first_tokens(whole)),
         **spread("answer", [trace.seconds for trace in whole]),

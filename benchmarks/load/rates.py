@@ -18,6 +18,7 @@ from load.client.asking import chat, completion, fixed_length
 from load.client.traces import steady_rate
 from load.client.users import keep_asking
 from load.driving import all_whole, completions, loaded, note, prompts, told, under_load, warm
+from load.metrics import engine_steps
 from load.models import Served
 from load.servers import Server
 
@@ -99,19 +100,26 @@ def engine(bench: Bench, cell: Cell, result: CellResult) -> Iterator[Takes]:
         worker.pause()
 
         def in_process(turn: int) -> Reply:
-            asked = {
-                "prompts": prompts(served, OVERHEAD_USERS, rounds, turn),
-                "answer_tokens": served.sizes.answer,
-            }
+            asked = prompts(served, OVERHEAD_USERS, rounds, turn)
             worker.resume()
             try:
-                reply = worker.ask("keep_asking", LONGEST_S, **asked)
+                reply = worker.ask(
+                    "keep_asking", LONGEST_S, prompts=asked, answers=_lengths(served, rounds, turn)
+                )
             finally:
                 worker.pause()
             return reply | {"tokens_per_s": reply["tokens"] / reply["seconds"]}
 
         def over_http(turn: int) -> Reply:
-            return loaded(server, completions(served, OVERHEAD_USERS, rounds, turn))
+            asked = prompts(served, OVERHEAD_USERS, rounds, turn)
+            lengths = _lengths(served, rounds, turn)
+            questions = [
+                [completion(ids, tokens, served.ends) for ids, tokens in zip(*user, strict=True)]
+                for user in zip(asked, lengths, strict=True)
+            ]
+            before = engine_steps(server)
+            reply = loaded(server, questions)
+            return reply | {"steps": engine_steps(server) - before}
 
         yield {"over HTTP": over_http, "in process": in_process}
 
@@ -148,6 +156,14 @@ def _texts(served: Served, count: int, turn: int) -> list[list[str]]:
     return [
         [served.text(f"turn {turn}, user {user} of {count}, round {number}") for number in range(rounds)]
         for user in range(count)
+    ]
+
+
+def _lengths(served: Served, rounds: int, turn: int) -> list[list[int]]:
+    """How long each answer to each user is."""
+    return [
+        [served.answer_tokens(f"turn {turn}, user {user}, round {number}") for number in range(rounds)]
+        for user in range(OVERHEAD_USERS)
     ]
 
 

@@ -140,6 +140,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         ("client, µs a piece", _of("client_us_per_piece")),
         ("processor time, of one CPU", _shares),
     ),
+    "engine": (*ANSWERS, ("engine steps", _of("steps"))),
     "rows": (("tokens/s while all are written", _of("steady_tokens_per_s")), *ANSWERS[2:]),
     "overload": (
         ("offered/s", _of("offered_per_s")),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 import statistics
 import time
 from collections import Counter
@@ -25,6 +24,7 @@ from load.client.mix import CANARY, Kind, all_kinds, answer_of
 from load.client.traces import OK
 from load.client.wire import Wire
 from load.driving import note, under_load
+from load.metrics import settled
 from load.servers import Server
 
 USERS = 8
@@ -33,20 +33,7 @@ LEAVING = 0.3
 MEAN_PATIENCE_S = 0.3
 CANARY_S = 5.0
 FILL_S = 60.0
-SETTLED_S = 15.0
-STALE_S = 2.0
-"""What the engine counts reaches the metrics within this time."""
 CACHES = ("--prefix-cache-bytes", str(2**25), "--encoder-cache-bytes", str(2**23))
-GAUGES = (
-    "phi4:requests_under_way",
-    "phi4:requests_preparing",
-    "phi4:held_bytes",
-    "vllm:num_requests_running",
-    "vllm:num_requests_waiting",
-)
-"""What must be 0 when nobody asks."""
-USAGE = "vllm:kv_cache_usage_perc"
-_COUNTS = ("phi4:engine_restarts_total", "phi4:preparer_deaths_total", "phi4:requests_rejected_total")
 _KEPT = 5
 """Seconds of which the record keeps the highest value."""
 _SHARE = 5
@@ -173,24 +160,4 @@ def growth(memory: Memory) -> dict[str, Any]:
             role: [round(max(held.get(role, 0) for _, held in window) / 1e6, 1) for window in windows]
             for role in roles
         },
-    }
-
-
-def settled(server: Server) -> dict[str, float]:
-    """What the server says it holds once nobody asks; waits until it is nothing, for a while."""
-    until = time.monotonic() + SETTLED_S
-    names = (*GAUGES, USAGE, *_COUNTS)
-    while any(numbers(server.page("/metrics"), GAUGES).values()) and time.monotonic() < until:
-        time.sleep(0.1)
-    time.sleep(STALE_S)
-    return numbers(server.page("/metrics"), names)
-
-
-def numbers(page: str, names: Sequence[str]) -> dict[str, float]:
-    """Values of metrics, those of several labels together."""
-    return {
-        name: sum(
-            float(value) for value in re.findall(rf"^{re.escape(name)}(?:{{.*}})? (\S+)$", page, re.MULTILINE)
-        )
-        for name in names
     }

@@ -37,10 +37,21 @@ class Peer:
         info = self._opened.runner.info
         return {"start_s": time.perf_counter() - start, "facts": f"{info.name}, {info.device}, {info.dtype}"}
 
-    def keep_asking(self, prompts: Sequence[Sequence[Sequence[int]]], answer_tokens: int) -> dict[str, Any]:
-        """Answer all prompts of each user, one after the other; all users begin at once."""
+    def keep_asking(
+        self, prompts: Sequence[Sequence[Sequence[int]]], answers: Sequence[Sequence[int]]
+    ) -> dict[str, Any]:
+        """Answer all prompts of each user, one after the other; all users begin at once.
+
+        Args:
+            prompts: Token ids, for each user.
+            answers: How long each answer is, likewise.
+        """
         core = self._opened.core
-        waiting = [deque(self._work(ids, answer_tokens) for ids in user) for user in prompts]
+        waiting = [
+            deque(self._work(ids, tokens) for ids, tokens in zip(*user, strict=True))
+            for user in zip(prompts, answers, strict=True)
+        ]
+        steps = core.stats().steps
         began, used = time.perf_counter(), time.process_time()
         users = {core.submit(works.popleft()): works for works in waiting}
         tokens = 0
@@ -56,7 +67,8 @@ class Peer:
                 if works:
                     users[core.submit(works.popleft())] = works
         seconds, cpu = time.perf_counter() - began, time.process_time() - used
-        return {"seconds": seconds, "tokens": tokens, "cpu_s": {"engine": round(cpu, 3)}}
+        steps = core.stats().steps - steps
+        return {"seconds": seconds, "tokens": tokens, "steps": steps, "cpu_s": {"engine": round(cpu, 3)}}
 
     def _work(self, ids: Sequence[int], answer_tokens: int) -> Work:
         """What the server would make of the request."""

@@ -17,7 +17,9 @@ from load.client.traces import OK, Trace
 from load.client.wire import Wire
 
 LONGEST_S = 600.0
-"""An answer that takes longer counts as lost."""
+"""Nobody waits longer for an answer."""
+GIVEN_UP = "given up"
+"""Error of an answer that took longer than its user waited."""
 _UNLIKELY = -100.0
 _END = b"\n\n"
 
@@ -134,20 +136,23 @@ def _code(body: dict[str, Any]) -> Any:
     return error.get("code") if isinstance(error, dict) else error
 
 
-async def ask(wire: Wire, request: bytes, due_s: float | None = None) -> Trace:
+async def ask(wire: Wire, request: bytes, due_s: float | None = None, patience_s: float = LONGEST_S) -> Trace:
     """Send a request and read its streamed answer.
 
     Args:
         wire: The connection.
         request: From `completion` or `chat`.
         due_s: When it was to be sent; None = now.
+        patience_s: How long to wait for the end.
     """
     listener, status, error = Listener(), 0, ""
     sent_s = time.perf_counter()
     try:
-        async with asyncio.timeout(LONGEST_S):
+        async with asyncio.timeout(patience_s):
             status = await wire.exchange(request, listener.hear)
         listener.end(status)
+    except TimeoutError:
+        error = GIVEN_UP
     except (OSError, EOFError, ValueError) as failure:
         error = type(failure).__name__
     return Trace(

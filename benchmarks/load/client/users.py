@@ -38,15 +38,16 @@ async def keep_asking(address: Address, questions: Sequence[Sequence[bytes]]) ->
 
 
 async def ask_at_rate(
-    address: Address, question: Callable[[int], bytes], rate_per_s: float, seconds: float
+    address: Address, question: Callable[[int], bytes], rate_per_s: float, seconds: float, patience_s: float
 ) -> tuple[float, list[Trace]]:
-    """Ask at a steady rate, whatever becomes of it, then wait until all is answered.
+    """Ask at a steady rate, whatever becomes of it, then wait a while for what is not answered yet.
 
     Args:
         address: Of the server.
         question: Gives the request of each number from 0.
         rate_per_s: Requests a second.
         seconds: For how long.
+        patience_s: How long to wait after that.
 
     Returns:
         When the first was due, and what became of all.
@@ -59,7 +60,8 @@ async def ask_at_rate(
             wires.append(Wire(*address))
             idle.append(wires[-1])
         wire = idle.pop()
-        trace = await ask(wire, request, due_s)
+        left_s = began + seconds + patience_s - time.perf_counter()
+        trace = await ask(wire, request, due_s, left_s)
         idle.append(wire)
         return trace
 

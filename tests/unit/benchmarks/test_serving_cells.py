@@ -20,9 +20,9 @@ from harness.workers import WorkerError
 from load.bars import BARS, judged
 from load.bench import Bench, Takes
 from load.cells import OURS, Cell, all_cells, done
+from load.metrics import GAUGES, RESTARTS, USAGE
 from load.models import LARGE, NANO, SMALL, Served
 from load.report import write_report
-from load.soak import GAUGES, USAGE
 from serving import KINDS, chosen_cells, run
 
 from phi4.version import __version__
@@ -128,7 +128,7 @@ def reply(value: float) -> dict[str, Any]:
     names = ("first_token", "gap", "answer", "refusal")
     spreads = {f"{name}_p{percent}_ms": value + percent for name in names for percent in (50, 99)}
     rates = ("tokens_per_s", "requests_per_s", "pieces_per_s", "steady_tokens_per_s", "goodput_per_s")
-    held = {**dict.fromkeys(GAUGES, 0.0), USAGE: 0.002}
+    held = {**dict.fromkeys(GAUGES, 0.0), USAGE: 0.002, RESTARTS: 0.0}
     return {
         **spreads,
         **dict.fromkeys(rates, value),
@@ -190,10 +190,12 @@ def test_soak_that_leaves_something_behind_misses_its_bar() -> None:
 def test_answers_that_were_expected_are_no_reason_to_miss() -> None:
     odd = next(bar for bar in BARS if bar.what.startswith("unexpected"))
     result = made_up(CELLS["soak.nano"], 1.0)
-    result.series[0].replies[0]["outcomes"] = {"text: left": 1, "text: as expected": 2}
+    found = {**result.series[0].replies[0], "outcomes": {"text: left": 1, "text: as expected": 2}}
+    result.series[0].replies = [found]
     assert judged(odd, result)[1] == "met"
-    result.series[0].replies[0]["canary_answers"] = {"42": 3, "43": 1}
-    assert judged(odd, result)[1] == "missed"
+    for changed in ({"canary_answers": {"42": 3, "43": 1}}, {"at_the_end": {RESTARTS: 1.0}}):
+        result.series[0].replies = [found | changed]
+        assert judged(odd, result)[1] == "missed"
 
 
 def test_nothing_is_judged_of_a_cell_that_failed_or_was_left_out() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from load.client.asking import Listener, ask, chat, completion, get, post
+from load.client.asking import GIVEN_UP, Listener, ask, chat, completion, get, post
 from load.client.echo import chunk, event
 from load.client.mix import all_kinds
 from load.client.users import ask_at_rate, keep_asking
@@ -46,9 +46,10 @@ async def talking_to(
                 if answer is None:
                     break
                 writer.write(answer)
-        except asyncio.IncompleteReadError:
+        except (asyncio.IncompleteReadError, ConnectionError):
             pass
-        writer.close()
+        finally:
+            writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
@@ -102,6 +103,14 @@ def test_answer_that_is_not_whole_is_never_counted_as_one(answer: bytes, error: 
     assert not trace.whole and trace.error == error
 
 
+def test_user_who_waits_no_longer_has_given_up() -> None:
+    async def use(address: tuple[str, int]) -> Any:
+        return await ask(Wire(*address), chat("hi", {}), patience_s=0.1)
+
+    trace, _ = asyncio.run(talking_to([b"", ANSWER], use))
+    assert not trace.whole and trace.error == GIVEN_UP
+
+
 def test_nobody_listening_is_an_error_of_the_request() -> None:
     trace = asyncio.run(ask(Wire("127.0.0.1", free_port()), get("/")))
     assert trace.status == 0 and trace.error == "ConnectionRefusedError"
@@ -140,7 +149,7 @@ def test_users_ask_one_question_after_the_other() -> None:
 
 def test_requests_at_a_rate_are_due_evenly_spaced_whatever_becomes_of_them() -> None:
     async def use(address: tuple[str, int]) -> Any:
-        return await ask_at_rate(address, lambda number: post(f"/{number}", {}), 200.0, 0.02)
+        return await ask_at_rate(address, lambda number: post(f"/{number}", {}), 200.0, 0.02, 60.0)
 
     (began, traces), heard = asyncio.run(talking_to([REFUSAL] * 4, use))
     due = sorted(trace.due_s - began for trace in traces)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from load.client.asking import GIVEN_UP
 from load.client.traces import (
     Trace,
     first_tokens,
@@ -14,8 +15,9 @@ from load.client.traces import (
     steady_rate,
     summary,
 )
+from load.metrics import numbers
 from load.overload import judged
-from load.soak import growth, numbers
+from load.soak import growth
 
 
 def trace(
@@ -105,9 +107,10 @@ def test_overload_tells_answers_refusals_and_what_was_lost_apart() -> None:
         Trace(0.0, 0.0, (), 0.25, 429, error="rate_limit_exceeded"),
     ]
     late, lost = trace(0.0, 1.0, 8.0), trace(0.0, 1.0, error="broke off")
-    found = judged([trace(0.0, 1.0, 4.0), late, lost, *refused], began=0.0, window_s=10.0, deadline_s=5.0)
+    traces = [trace(0.0, 1.0, 4.0), late, lost, *refused, trace(9.0, status=0, error=GIVEN_UP)]
+    found = judged(traces, began=0.0, window_s=10.0, deadline_s=5.0)
     assert found["goodput_per_s"] == pytest.approx(0.1)
-    assert found["refused"] == 2 and found["lost"] == 1 and found["requests"] == 5
+    assert found["refused"] == 2 and found["lost"] == 1 and found["requests"] == 6
     assert found["refusal_p99_ms"] == 500.0 and found["client_late_p99_ms"] == 250.0
     assert found["answer_p99_ms"] == 8000.0 and found["first_token_p50_ms"] == 1000.0
 
