@@ -47,6 +47,7 @@ LIMITS: tuple[tuple[str, type[int] | type[float], str], ...] = (
     ("first_token_timeout_s", float, "longest time to the first token"),
     ("request_timeout_s", float, "longest life of a request"),
     ("drain_timeout_s", float, "time to finish after SIGTERM"),
+    ("stream_interval_s", float, "least time between two pieces of an answer"),
     ("hang_s", float, "silence after which the engine is started again"),
     ("start_timeout_s", float, "longest start of the engine"),
 )

@@ -166,7 +166,8 @@ class Draw:
 
     Attributes:
         sampling: How to draw.
-        num_top: How many of the best candidates to report with their log-probabilities; 0 = none.
+        num_top: How many of the best candidates to report with their log-probabilities; 0 = the drawn token's
+            own alone, None = not even that, which saves a pass over the vocabulary.
         allowed: `[V]`, True = this token may be drawn; None = all. A row with a mask has no drafts.
         bias: Added to logits; None = nothing. It holds after every draft of the row, so a row whose bias or
             scale changes with each drawn token has no drafts.
@@ -174,7 +175,7 @@ class Draw:
     """
 
     sampling: PackedSampling = PackedSampling()
-    num_top: int = 0
+    num_top: int | None = 0
     allowed: BoolArray | None = None
     bias: Bias | None = None
     scale: Scale | None = None
@@ -234,7 +235,7 @@ class RowResult:
 
     Attributes:
         token_ids: `[n]`. `Draw`: the accepted drafts, then one more drawn token. `Score`: empty.
-        logprobs: `[n]` of the drawn tokens, or of the `Score` targets.
+        logprobs: `[n]` of the drawn tokens, unless the `Draw` wants none, or of the `Score` targets.
         top_ids: `[n, k]` best candidates, best first, ties by lower id.
         top_logprobs: `[n, k]` of `top_ids`.
         is_best: `[n]`, True = the target is the greedy choice there. `Score` only.

@@ -100,6 +100,8 @@ class ServerSettings:
         hang_s: Silence after which the engine counts as hung. A step may honestly take longer on a slow
             machine: the engine times its longest at start, and gets four times that if it is more.
         start_timeout_s: Longest start of the engine, which reads the weights.
+        stream_interval_s: Least time between two pieces of an answer; tokens in between come together. First
+            and last ones never wait. 0 = every token as it comes.
         send_buffer_events: Events kept for a client that reads slowly, before it is cut off.
         send_timeout_s: Longest time a client may take to accept what is being sent.
         header_timeout_s: Longest time for the head of a request to arrive, and for an idle connection to
@@ -157,6 +159,7 @@ class ServerSettings:
     drain_timeout_s: float = 60.0
     hang_s: float = 5.0
     start_timeout_s: float = 900.0
+    stream_interval_s: float = 0.02
     send_buffer_events: int = 1024
     send_timeout_s: float = 30.0
     header_timeout_s: float = 10.0
@@ -225,6 +228,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "drain_timeout_s": (0, 86_400),
     "hang_s": (1, 3600),
     "start_timeout_s": (1, 86_400),
+    "stream_interval_s": (0, 60),
     "send_buffer_events": (16, 1_000_000),
     "send_timeout_s": (0.1, 3600),
     "header_timeout_s": (0.1, 3600),

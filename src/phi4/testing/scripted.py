@@ -207,6 +207,8 @@ class ScriptedRunner:
             if tokens[-1] != draft:
                 break
             state.history.append(tokens[-1])
+        if want.num_top is None:
+            return replace(no_result(), token_ids=np.array(tokens, np.int64))
         top = [top_candidates(row, want.num_top) for row in rows]
         chosen = np.array([row[token] for row, token in zip(rows, tokens, strict=True)], np.float32)
         ids, values = np.stack([pair[0] for pair in top]), np.stack([pair[1] for pair in top])

@@ -6,6 +6,7 @@ Logits exist only for wanted positions, a bounded number at a time, and never le
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -79,6 +80,8 @@ def _accept(item: Work, logits: Tensor, tokens: np.ndarray, logprobs: np.ndarray
     while good < len(drafts) and tokens[good] == drafts[good]:
         good += 1
     item.sequence.length -= len(drafts) - good
+    if want.num_top is None:
+        return replace(no_result(), token_ids=tokens[: good + 1])
     top_ids, top_logprobs = _top(logits[: good + 1], want.num_top)
     empty = np.zeros(0, np.bool_)
     return RowResult(

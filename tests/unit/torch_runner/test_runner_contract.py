@@ -194,6 +194,13 @@ def test_a_bias_holds_after_every_draft(runner: Runner) -> None:
     assert runner.length(slot) == len(IDS) + 2
 
 
+def test_without_candidates_the_same_tokens_come_and_no_log_probability(runner: Runner) -> None:
+    judged = feed(runner, start(runner), TextPiece(IDS), want=Draw(num_top=0))
+    plain = feed(runner, start(runner), TextPiece(IDS), want=Draw(num_top=None))
+    assert plain.token_ids.tolist() == judged.token_ids.tolist()
+    assert (len(judged.logprobs), len(plain.logprobs)) == (1, 0)
+
+
 def test_scores_follow_the_last_positions_fed(runner: Runner) -> None:
     slot = start(runner)
     targets = np.array([5, 60, 7, 9])

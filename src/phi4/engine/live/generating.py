@@ -62,7 +62,7 @@ class Generating(LiveSequence):
     def want(self, stop: int) -> Want:
         if stop < self.target_length:
             return Nothing()
-        return Draw(self.sampling, self.num_top or 0, self._allowed(), self.edits.bias(), self.edits.scale())
+        return Draw(self.sampling, self.num_top, self._allowed(), self.edits.bias(), self.edits.scale())
 
     def guess(self, most: int) -> tuple[int, ...]:
         # The last token of the longest answer is drawn, never fed.

@@ -171,4 +171,7 @@ class Forward:
             return self._decoder
 
     def _open(self, name: str) -> DecoderGraph:
-        return DecoderGraph(self._package, name, self._choice, self._slots)
+        choice = self._choice
+        if name != PREFILL:
+            choice = choice.step_by_step(self._package.loaded_bytes(name))
+        return DecoderGraph(self._package, name, choice, self._slots)

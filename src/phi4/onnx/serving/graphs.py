@@ -156,7 +156,7 @@ class HeadGraph:
     def __init__(self, package: OnnxPackage, choice: SessionChoice) -> None:
         decoder = package.config.decoder
         self._vocab = decoder.vocab_size
-        self._graph = BoundSession(package.graph("head"), choice)
+        self._graph = BoundSession(package.graph("head"), choice.step_by_step(package.loaded_bytes("head")))
         self._graph.check({"picked": (None, decoder.hidden_size)}, {"logits": (None, decoder.vocab_size)})
 
     def logits(self, picked: FloatArray) -> FloatArray:

@@ -1,9 +1,9 @@
 """Key/value memory: one contiguous lane a sequence, lanes of equal capacity stacked in a pool.
 
 GroupQueryAttention writes into the memory it reads, and takes rows that lie side by side as one array:
-a pass gets a range of lanes of one pool, without any copy. Capacities are rounded up to powers of two so
-that sequences of similar length share a pool; a pool grows by doubling its lanes. Memory comes from the
-system page by page as it is written, so lanes that wait cost nothing. For the same reason allocating hardly
+a pass gets a range of lanes of one pool, without any copy. Few capacities exist, so that sequences share a
+pool and a pass; a pool grows by doubling its lanes. Memory comes from the system page by page as it is
+written, so lanes that wait cost nothing, nor do positions nobody reaches. For the same reason allocating hardly
 ever fails: whether what a sequence reserves fits is asked of the system before it is opened.
 """
 
@@ -25,6 +25,7 @@ from phi4.onnx.package.description import CacheKind, cache_bytes_per_token
 from phi4.shapes import AnyArray
 
 MIN_CAPACITY_TOKENS = 64
+_FINE_FROM_TOKENS = 4096
 CACHE_DTYPES: dict[CacheKind, np.dtype[Any]] = {"fp32": np.dtype(np.float32), "fp16": np.dtype(np.float16)}
 
 
@@ -147,8 +148,10 @@ class Lanes:
         Raises:
             OutOfMemory: No room for `spec.reserved_tokens`.
         """
-        capacity = max(MIN_CAPACITY_TOKENS, 1 << (spec.reserved_tokens - 1).bit_length())
-        capacity = min(capacity, max(self._config.max_position_embeddings, spec.reserved_tokens))
+        capacity = min(
+            rounded_capacity(spec.reserved_tokens),
+            max(self._config.max_position_embeddings, spec.reserved_tokens),
+        )
         pool = self._pools.get(capacity) or Pool(capacity)
         lane = pool.free_lane()
         if self._max_bytes is None:
@@ -239,6 +242,17 @@ class Lanes:
         self._num_stamps += 1
         pool.stamp = self._num_stamps
         return True
+
+
+def rounded_capacity(tokens: int) -> int:
+    """Positions of the lanes a sequence of so many goes to.
+
+    Powers of four: two capacities in a step are two passes, each of which reads all weights. Long sequences
+    are few and large, and no lane is more than a few gigabytes of address space: for them powers of two.
+    """
+    bits = max(tokens, MIN_CAPACITY_TOKENS) - 1
+    power = bits.bit_length()
+    return 1 << (power if tokens > _FINE_FROM_TOKENS else power + power % 2)
 
 
 def _arrays(pool: Pool) -> list[AnyArray]:

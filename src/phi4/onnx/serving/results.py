@@ -7,6 +7,7 @@ this file.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,7 +20,6 @@ MAX_LOGIT_ROWS = 64
 """Rows of logits alive at once; 64 released rows in fp32 take 51 MB."""
 Head = Callable[[FloatArray], FloatArray]
 """`[R, D]` hidden states to `[R, V]` logits."""
-_NO_CANDIDATES = (np.zeros(0, np.int64), np.zeros(0, np.float32))
 
 
 def row_results(head: Head, work: Sequence[Work], picked: Sequence[FloatArray]) -> list[RowResult]:
@@ -52,22 +52,28 @@ def _drawn(item: Work, want: Draw, rows: Iterator[FloatArray]) -> RowResult:
     assert not (drafts and want.allowed is not None)
     sequence.length -= len(drafts)
     tokens: list[int] = []
-    logprobs: list[float] = []
-    top: list[tuple[IntArray, FloatArray]] = []
+    judged: list[tuple[float, IntArray, FloatArray]] = []
     for draft in (*drafts, None):
         logits = next(rows)
         scores = edited(logits, want.bias, want.scale)
         token = draw(scores, want.sampling, sequence.length, want.allowed)
-        own = log_softmax(logits)
         tokens.append(token)
-        logprobs.append(float(own[token]))
-        top.append(top_candidates(own, want.num_top) if want.num_top else _NO_CANDIDATES)
+        if want.num_top is not None:
+            judged.append(_judged(logits, token, want.num_top))
         if token != draft:
             break
         sequence.length += 1
-    ids, values = (np.stack(part) for part in zip(*top, strict=True))
-    none = np.zeros(0, np.bool_)
-    return RowResult(np.array(tokens, np.int64), np.array(logprobs, np.float32), ids, values, none)
+    found, nothing = np.array(tokens, np.int64), no_result()
+    if not judged:
+        return replace(nothing, token_ids=found)
+    own, ids, values = zip(*judged, strict=True)
+    return RowResult(found, np.array(own, np.float32), np.stack(ids), np.stack(values), nothing.is_best)
+
+
+def _judged(logits: FloatArray, token: int, num_top: int) -> tuple[float, IntArray, FloatArray]:
+    """The model's own log-probability of a token, and its best candidates."""
+    own = log_softmax(logits)
+    return (float(own[token]), *top_candidates(own, num_top))
 
 
 def _scored(want: Score, rows: Iterator[FloatArray]) -> RowResult:

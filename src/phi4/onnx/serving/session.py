@@ -12,7 +12,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnxruntime
@@ -43,6 +43,7 @@ _ALIASES = {"directml": "dml", "trt": "tensorrt"}
 _FEWER = "run fewer or shorter requests, or a package of fewer bits"
 _MIN_MAPPED_BYTES = 1024
 """Weights of so many bytes stand in the data file of a stored graph, smaller ones in the graph."""
+_ONE_THREAD_BYTES = 32 * 2**20
 _LOGGER = threading.Lock()
 """Held by whoever changes ONNX Runtime's logger, of which a process has one."""
 
@@ -55,7 +56,7 @@ class SessionChoice:
 
     Attributes:
         provider: ONNX Runtime's name of the execution provider.
-        threads: Threads of one session.
+        threads: Most threads of one session.
         prepared: Graphs to open in place of the package's own, as far as it has them; None = no others.
         strict: One of those that cannot be opened is an error, not passed over.
     """
@@ -69,6 +70,14 @@ class SessionChoice:
     def device(self) -> str:
         """The provider as a user writes it: "cpu", "openvino"."""
         return _short(self.provider)
+
+    def step_by_step(self, weight_bytes: int) -> SessionChoice:
+        """The same for a graph that computes token after token.
+
+        With small weights its operators take ten microseconds each, and to wake another thread takes longer:
+        such a graph gets one.
+        """
+        return replace(self, threads=1) if weight_bytes < _ONE_THREAD_BYTES else self
 
     def own_bytes(self, package: OnnxPackage, name: str) -> int:
         """Memory of its own that a graph's weights take once opened: mapped ones take none."""

@@ -129,7 +129,7 @@ class EngineClient:
         """
         lengths = self._checked(prepared, options)
         ticket.charge(prepared.num_prompt_tokens + options.n * sum(lengths), prepared.num_bytes)
-        flight = Flight(ticket.key, self.settings.send_buffer_events)
+        flight = Flight(ticket.key, self.settings.send_buffer_events, self.settings.stream_interval_s)
         self._flights.opened(flight)
         flight.end_at(_deadline(options, ticket))
         feeding = asyncio.create_task(self._feed(flight, prepared.rows, lengths, options))

@@ -13,7 +13,13 @@ import pytest
 from phi4.engine.runner import SequenceSpec
 from phi4.errors import OutOfMemory
 from phi4.onnx.machine.memory import USABLE_SHARE, FreeMemory
-from phi4.onnx.serving.lanes import MIN_CAPACITY_TOKENS, CachedSequence, Lanes, lane_ranges
+from phi4.onnx.serving.lanes import (
+    MIN_CAPACITY_TOKENS,
+    CachedSequence,
+    Lanes,
+    lane_ranges,
+    rounded_capacity,
+)
 from phi4.testing.tiny import tiny_config
 
 CONFIG = tiny_config().decoder
@@ -37,10 +43,16 @@ def shapes(sequences: list[CachedSequence]) -> list[tuple[int, tuple[int | None,
 
 def test_sequences_of_similar_length_share_a_pool_and_others_do_not() -> None:
     lanes = Lanes(CONFIG)
-    first, second, long = (lanes[lanes.open(spec(tokens))] for tokens in (65, 128, 129))
+    first, second, long = (lanes[lanes.open(spec(tokens))] for tokens in (65, 256, 257))
     assert first.pool is second.pool
     assert first.lane != second.lane
-    assert (first.pool.capacity, long.pool.capacity) == (128, 256)
+    assert (first.pool.capacity, long.pool.capacity) == (256, 1024)
+
+
+def test_capacities_are_few_where_sequences_are_many_and_tight_where_they_are_long() -> None:
+    asked = (0, 1, 64, 65, 256, 257, 1024, 1025, 4096, 4097, 8193, 131_072)
+    expected = [64, 64, 64, 256, 256, 1024, 1024, 4096, 4096, 8192, 16_384, 131_072]
+    assert [rounded_capacity(tokens) for tokens in asked] == expected
 
 
 def test_capacity_stays_within_the_context_but_holds_what_was_reserved() -> None:
@@ -130,7 +142,7 @@ def test_sequences_that_together_exceed_the_free_memory_are_refused_before_any_i
 
 def test_what_counts_is_the_reservation_and_not_the_capacity_it_is_rounded_up_to() -> None:
     lanes = limited(lambda: 2 * 65)
-    assert {lanes[lanes.open(spec(65))].pool.capacity for _ in range(2)} == {128}
+    assert {lanes[lanes.open(spec(65))].pool.capacity for _ in range(2)} == {256}
 
 
 def test_memory_others_took_since_is_not_promised_again() -> None:
@@ -185,7 +197,7 @@ def test_what_was_full_a_moment_ago_is_asked_anew_and_what_had_room_is_not() -> 
 
 def test_explicit_limit_is_taken_instead_of_what_is_free_and_an_unknown_system_has_none() -> None:
     token = Lanes(CONFIG).bytes_per_token
-    Lanes(CONFIG, max_bytes=128 * token, free=asked(lambda: 0)).open(spec(LANE))
+    Lanes(CONFIG, max_bytes=256 * token, free=asked(lambda: 0)).open(spec(LANE))
     unknown = Lanes(CONFIG, free=asked(lambda: None))
     assert [unknown.open(spec(1 << 14)) for _ in range(3)] and unknown.unclaimed_bytes() is None
 

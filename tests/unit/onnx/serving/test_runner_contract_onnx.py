@@ -320,6 +320,13 @@ def test_a_bias_and_a_scale_change_the_draw_and_no_log_probability(runner: OrtRu
         assert drawn.top_ids.tolist() == [free.top_ids[0, :2].tolist()]
 
 
+def test_without_candidates_the_same_tokens_come_and_no_log_probability(runner: OrtRunner) -> None:
+    judged = feed(runner, start(runner), TextPiece(IDS), want=Draw(num_top=0), drafts=(9, 4))
+    plain = feed(runner, start(runner), TextPiece(IDS), want=Draw(num_top=None), drafts=(9, 4))
+    assert plain.token_ids.tolist() == judged.token_ids.tolist()
+    assert (len(judged.logprobs), len(plain.logprobs)) == (len(judged.token_ids), 0)
+
+
 def test_a_bias_holds_after_every_draft(runner: OrtRunner) -> None:
     lift = Draw(bias=Bias(np.array([9]), np.array([50.0], np.float32)))
     slot = start(runner)
@@ -372,7 +379,7 @@ def test_unknown_adapter_is_refused_with_those_that_are_there(runner: OrtRunner)
 
 
 def test_sequences_beyond_the_limit_are_refused_and_others_go_on(tiny_package: OnnxPackage) -> None:
-    limit = 128 * OrtRunner(tiny_package, ONE).info.bytes_per_token
+    limit = 256 * OrtRunner(tiny_package, ONE).info.bytes_per_token
     runner = OrtRunner(tiny_package, ONE, max_cache_bytes=limit)
     slot = start(runner)
     with pytest.raises(OutOfMemory, match="shorten"):

@@ -41,6 +41,12 @@ def test_cpu_is_the_default_and_may_be_named() -> None:
     assert choose_session("CPU", 1).device == "cpu"
 
 
+def test_a_graph_with_small_weights_that_computes_token_after_token_gets_one_thread() -> None:
+    choice = SessionChoice(threads=4)
+    assert choice.step_by_step(7 * 2**20).threads == 1
+    assert choice.step_by_step(2**31) == choice
+
+
 def test_absent_provider_is_refused_with_those_that_are_there() -> None:
     says = r"provider 'abacus': the installed ONNX Runtime \S+ has cpu.*; choose one of them; other builds"
     with pytest.raises(InvalidRequest, match=says):
