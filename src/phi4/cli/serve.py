@@ -27,6 +27,7 @@ LIMITS: tuple[tuple[str, type[int] | type[float], str], ...] = (
     ("max_requests", int, "requests under way, waiting ones included"),
     ("max_requests_per_key", int, "of those, of one key"),
     ("max_running", int, "answers computed at a time"),
+    ("max_wait_s", float, "longest wait for a turn that is to be expected"),
     ("max_prompt_tokens", int, "longest prompt"),
     ("max_new_tokens", int, "longest answer"),
     ("max_waiting_tokens", int, "tokens of all requests under way"),

@@ -7,12 +7,14 @@
 
 Requests, bytes and tokens are counted over all keys and, when there are keys, for each: one key gets at most
 half of the bytes and tokens. All counts are returned when the ticket closes, whatever happened to the
-request.
+request. A count says little about time: what one model answers in a second takes another ten minutes. So a
+request that would wait too long for its turn, as turns went lately, is refused as well.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import Counter
 from types import TracebackType
@@ -20,9 +22,9 @@ from types import TracebackType
 from phi4.errors import InvalidRequest
 from phi4.server.failures import Draining, Overloaded, ServerFailure, TooManyRequests
 from phi4.server.settings import ServerSettings
+from phi4.server.turns import Turns
 
 _MOST_RETRY_S = 60
-_SMOOTHING = 0.1
 
 
 class Ticket:
@@ -92,15 +94,16 @@ class Admission:
 
     Args:
         settings: The limits.
+        turns: Tell how long a turn takes to come.
     """
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: ServerSettings, turns: Turns) -> None:
         self._settings = settings
+        self._turns = turns
         self._shared = bool(settings.key_digests)
         self._requests: Counter[str] = Counter()
         self._bytes: Counter[str] = Counter()
         self._tokens: Counter[str] = Counter()
-        self._mean_life_s = 1.0
         self._empty = asyncio.Event()
         self._empty.set()
         self.draining = False
@@ -135,15 +138,21 @@ class Admission:
             raise self._rejected(Draining("the server is shutting down; ask another one", 5))
         if self.under_way >= limits.max_requests:
             raise self._rejected(
-                Overloaded(f"{limits.max_requests} requests are under way already", self.retry_after_s())
+                Overloaded(f"{limits.max_requests} requests are under way already", self._retry_after_s(key))
             )
         if self._shared and self._requests[key] >= limits.max_requests_per_key:
             raise self._rejected(
                 TooManyRequests(
                     f"{limits.max_requests_per_key} requests of this key are under way already",
-                    self.retry_after_s(),
+                    self._retry_after_s(key),
                 )
             )
+        wait_s = self._wait_s(key)
+        if wait_s > limits.max_wait_s:
+            # In a line of its own, a key waits behind itself alone.
+            kind = TooManyRequests if self._shared else Overloaded
+            message = f"a request that comes now would wait about {wait_s:.0f} s for its turn"
+            raise self._rejected(kind(message, self._retry_after_s(key)))
         self._requests[key] += 1
         self.accepted_total += 1
         self._empty.clear()
@@ -159,7 +168,6 @@ class Admission:
             counts[ticket.key] -= amount
             if not counts[ticket.key]:
                 del counts[ticket.key]  # keys come from outside: none may stay behind
-        self._mean_life_s += _SMOOTHING * (time.monotonic() - ticket.began - self._mean_life_s)
         if not self.under_way:
             self._empty.set()
 
@@ -186,13 +194,14 @@ class Admission:
             return
         if counts.total() + more > most:
             raise self._rejected(
-                Overloaded(f"the requests under way take all {what} there are", self.retry_after_s())
+                Overloaded(f"the requests under way take all {what} there are", self._retry_after_s(key))
             )
         others = counts.total() - counts[key]
         if self._shared and others and counts[key] + more > most // 2:
             raise self._rejected(
                 TooManyRequests(
-                    f"this key's requests under way take half of all {what} there are", self.retry_after_s()
+                    f"this key's requests under way take half of all {what} there are",
+                    self._retry_after_s(key),
                 )
             )
 
@@ -204,10 +213,14 @@ class Admission:
         self.rejected_total += 1
         return failure
 
-    def retry_after_s(self) -> int:
-        """When a place is likely to be free: the life of a request, times those under way, by places."""
-        rounds = max(1.0, self.under_way / self._settings.max_running)
-        return max(1, min(_MOST_RETRY_S, round(self._mean_life_s * rounds)))
+    def _wait_s(self, key: str) -> float:
+        """How long one that comes now would wait for its turn, behind those that are on their way to it."""
+        return self._turns.wait_s(key, max(0, self._requests[key] - self._turns.places(key)))
+
+    def _retry_after_s(self, key: str) -> int:
+        """When the wait is likely to be one a request may have."""
+        over_s = self._wait_s(key) - self._settings.max_wait_s
+        return max(1, min(_MOST_RETRY_S, math.ceil(over_s)))
 
     def drain(self) -> None:
         """Let nobody in from now on."""

@@ -76,6 +76,9 @@ class ServerSettings:
         max_requests: Requests under way, waiting ones included.
         max_requests_per_key: Of those, of one key.
         max_running: Answers in the engine at a time; the others wait for their turn.
+        max_wait_s: Longest time a request may be likely to wait for its turn, as turns went lately; one that
+            would wait longer is refused when it comes. A turn that takes longer than `queue_timeout_s` to
+            come after all ends it.
         max_prompt_tokens: Longest prompt of one request, all its rows together; None = the model's context
             for each row.
         max_waiting_tokens: Prompt and answer tokens of all requests under way together.
@@ -138,6 +141,7 @@ class ServerSettings:
     max_requests: int = 128
     max_requests_per_key: int = 64
     max_running: int = 16
+    max_wait_s: float = 30.0
     max_prompt_tokens: int | None = None
     max_waiting_tokens: int = 1_000_000
     max_body_bytes: int = 128 * 2**20
@@ -209,6 +213,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "max_requests": (1, 100_000),
     "max_requests_per_key": (1, 100_000),
     "max_running": (1, 1024),
+    "max_wait_s": (0.1, 86_400),
     "max_prompt_tokens": (1, _LARGE),
     "max_waiting_tokens": (1, _LARGE),
     "max_body_bytes": (1024, 2**32),

@@ -2,6 +2,7 @@
 
     await turns.take(key, cost)         # waits for its turn
     turns.give(key)                     # its answer has ended
+    turns.wait_s(key, coming)           # how long a newcomer would wait
 
 The engine works on so many answers at a time; the others wait here. Each key has its own line, and lines are
 served by deficit round robin: every time a line comes to the front it may spend so many tokens of work, and
@@ -13,17 +14,24 @@ Source: Shreedhar and Varghese, "Efficient fair queueing using deficit round rob
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 
+from phi4.server.waits import Waits
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(eq=False)
 class _Waiting:
-    """One request in its line: tokens of work, places it takes in the engine, and what it waits for."""
+    """One request in its line: tokens of work, places it takes in the engine, and what it waits for.
+
+    Attributes:
+        waited: Its turn did not come at once.
+    """
 
     cost: int
     width: int
     turn: asyncio.Future[None]
+    waited: bool = False
 
 
 class Turns:
@@ -33,15 +41,20 @@ class Turns:
         capacity: Places.
         quantum: Tokens of work a line may spend each time it comes to the front.
         most_per_key: Places one key may have; None = all. What is wider than that still runs, alone.
+        waits: Learns how long turns take to come.
     """
 
-    def __init__(self, capacity: int, quantum: int, most_per_key: int | None = None) -> None:
+    def __init__(
+        self, capacity: int, quantum: int, most_per_key: int | None = None, waits: Waits | None = None
+    ) -> None:
         self._capacity = capacity
         self._quantum = quantum
         self._most = capacity if most_per_key is None else most_per_key
         self._lines: dict[str, deque[_Waiting]] = {}  # in the order in which they come to the front
         self._credit: dict[str, int] = {}
         self._taken: dict[str, int] = {}
+        self._ahead: Counter[str] = Counter()  # tokens of work in each line
+        self._waits = waits or Waits()
 
     @property
     def running(self) -> int:
@@ -52,6 +65,25 @@ class Turns:
     def waiting(self) -> int:
         """Places waited for."""
         return sum(entry.width for line in self._lines.values() for entry in line)
+
+    def places(self, key: str) -> int:
+        """Places of a key, taken and waited for."""
+        waiting = sum(entry.width for entry in self._lines.get(key, ()))
+        return self._taken.get(key, 0) + waiting
+
+    def wait_s(self, key: str, coming: int) -> float:
+        """How long a request of this key that comes now would wait for its turn, as far as is known.
+
+        Args:
+            key: Whose it is.
+            coming: Requests of the key that are not in its line yet, but will be before this one.
+        """
+        if self.running + coming < self._capacity and not self._lines:
+            return 0.0
+        own = self._ahead[key] + coming * self._waits.usual_tokens
+        lines = len(self._lines) + (key not in self._lines)
+        others = self._ahead.total() - self._ahead[key]
+        return self._waits.seconds(own + min(others, (lines - 1) * own))
 
     async def take(self, key: str, cost: int, width: int = 1) -> None:
         """Wait for a turn. Cancelling the wait leaves the line.
@@ -64,7 +96,11 @@ class Turns:
         entry = _Waiting(max(cost, 1), width, asyncio.get_running_loop().create_future())
         self._lines.setdefault(key, deque()).append(entry)
         self._credit.setdefault(key, 0)
+        self._ahead[key] += entry.cost
         self._grant()
+        if not entry.turn.done():
+            entry.waited = True
+            self._waits.began()
         try:
             await entry.turn
         except asyncio.CancelledError:
@@ -88,7 +124,7 @@ class Turns:
         line = self._lines.get(key, deque())
         if entry in line:
             line.remove(entry)
-            self._drop_if_empty(key)
+            self._left_line(key, entry)
         self._grant()  # a wide one at the front may have held up those behind it
 
     def _grant(self) -> None:
@@ -99,7 +135,7 @@ class Turns:
             entry = line[0]
             if entry.turn.done():  # cancelled, and its task has not run yet
                 line.popleft()
-                self._drop_if_empty(key)
+                self._left_line(key, entry)
                 continue
             if self.running and self.running + entry.width > self._capacity:
                 return  # nobody overtakes a wide one, or it would wait for ever
@@ -116,12 +152,17 @@ class Turns:
             self._credit[key] = max(0, self._credit[key] - entry.cost)
             self._taken[key] = taken + entry.width
             line.popleft()
-            self._drop_if_empty(key)
+            if entry.waited:
+                self._waits.let_in(entry.cost, others_wait=bool(line) or len(self._lines) > 1)
+            self._left_line(key, entry)
             entry.turn.set_result(None)
 
     def _to_the_back(self, key: str) -> None:
         self._lines[key] = self._lines.pop(key)
 
-    def _drop_if_empty(self, key: str) -> None:
+    def _left_line(self, key: str, entry: _Waiting) -> None:
+        self._ahead[key] -= entry.cost
         if not self._lines[key]:
-            del self._lines[key], self._credit[key]
+            del self._lines[key], self._credit[key], self._ahead[key]
+        if not self._lines:
+            self._waits.ended()

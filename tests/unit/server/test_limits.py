@@ -11,12 +11,27 @@ from phi4.errors import InvalidRequest
 from phi4.server.failures import Draining, Overloaded, TooManyRequests
 from phi4.server.limits import Admission
 from phi4.server.settings import ServerSettings
+from phi4.server.turns import Turns
+from phi4.server.waits import Waits
 
 DIGEST = "0" * 64
 
 
-def admission(**options: Any) -> Admission:
-    return Admission(ServerSettings(**options))
+def admission(turns: Turns | None = None, **options: Any) -> Admission:
+    return Admission(ServerSettings(**options), turns or Turns(capacity=16, quantum=1000))
+
+
+async def slow_turns() -> Turns:
+    """One place, and ten seconds for a hundred tokens that waited; 500 more are waiting now."""
+    now = 0.0
+    turns = Turns(capacity=1, quantum=100, waits=Waits(lambda: now))
+    for key in ("", "", *[""] * 5):
+        asyncio.get_running_loop().create_task(turns.take(key, 100))
+    await asyncio.sleep(0)
+    now = 10.0
+    turns.give("")
+    await asyncio.sleep(0)
+    return turns
 
 
 def test_requests_beyond_the_limit_are_refused_with_a_time_to_come_back() -> None:
@@ -29,6 +44,32 @@ def test_requests_beyond_the_limit_are_refused_with_a_time_to_come_back() -> Non
     tickets[0].close()
     assert desk.enter("c").key == "c"
     assert (desk.under_way, desk.accepted_total, desk.rejected_total) == (2, 3, 1)
+
+
+def test_who_would_wait_too_long_is_refused_when_it_comes() -> None:
+    async def check() -> None:
+        desk = admission(await slow_turns(), max_wait_s=49.0)
+        with pytest.raises(Overloaded, match="would wait about 50 s") as refused:
+            desk.enter("")
+        assert refused.value.retry_after_s == 1
+        patient = admission(await slow_turns(), max_wait_s=51.0)
+        for _ in range(6):  # six that are in the engine or its line already
+            patient.enter("")
+        patient.enter("")
+        with pytest.raises(Overloaded, match="would wait about 60 s"):  # behind the last one, which prepares
+            patient.enter("")
+
+    asyncio.run(check())
+
+
+def test_with_keys_another_line_than_ones_own_delays_nobody_for_long() -> None:
+    async def check() -> None:
+        desk = admission(await slow_turns(), max_wait_s=1.0, key_digests=(DIGEST,))
+        desk.enter("another")
+        with pytest.raises(TooManyRequests):
+            desk.enter("")
+
+    asyncio.run(check())
 
 
 def test_one_key_cannot_take_all_places() -> None:

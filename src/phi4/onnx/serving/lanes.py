@@ -3,8 +3,8 @@
 GroupQueryAttention writes into the memory it reads, and takes rows that lie side by side as one array:
 a pass gets a range of lanes of one pool, without any copy. Few capacities exist, so that sequences share a
 pool and a pass; a pool grows by doubling its lanes. Memory comes from the system page by page as it is
-written, so lanes that wait cost nothing, nor do positions nobody reaches. For the same reason allocating hardly
-ever fails: whether what a sequence reserves fits is asked of the system before it is opened.
+written, so lanes that wait cost nothing, nor do positions nobody reaches. For the same reason allocating
+hardly ever fails: whether what a sequence reserves fits is asked of the system before it is opened.
 """
 
 from __future__ import annotations

@@ -59,10 +59,10 @@ class EngineClient:
 
     def __init__(self, settings: ServerSettings) -> None:
         self.settings = settings
-        self.admission = Admission(settings)
         # With keys nobody may fill the engine alone: a quarter of it is there for whoever comes next.
         most = -(-3 * settings.max_running // 4) if settings.key_digests else None
         self._turns = Turns(settings.max_running, settings.max_queue_tokens_per_turn, most)
+        self.admission = Admission(settings, self._turns)
         self._flights = Flights(self._turns)
         self._supervisor = Supervisor(settings, self._flights)
         self._pool = PreparerPool(settings)

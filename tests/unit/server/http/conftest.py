@@ -20,6 +20,7 @@ from fastapi import FastAPI
 from phi4.server.http.app import build_app
 from phi4.server.limits import Admission, Ticket
 from phi4.server.settings import ServerSettings
+from phi4.server.turns import Turns
 from phi4.server.worker.values import (
     GenerateOptions,
     Health,
@@ -53,7 +54,7 @@ class ScriptedClient:
 
     def __init__(self, settings: ServerSettings, script: Script) -> None:
         self.settings = settings
-        self.admission = Admission(settings)
+        self.admission = Admission(settings, Turns(settings.max_running, settings.max_queue_tokens_per_turn))
         self.script = script
         self.requests: list[PrepareRequest] = []
         self.options: list[GenerateOptions] = []
