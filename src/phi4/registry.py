@@ -213,8 +213,11 @@ def open_runner(
     dtype: str | None = None,
     attention: str | None = None,
     adapter: UserAdapters = None,
+    batch_invariant: bool = False,
 ) -> ModelRunner:
     """Open a runner; see `phi4.load` for the options. Several adapters serve requests that name one each.
+
+    `batch_invariant` asks for answers that do not depend on how many are computed together, see the openers.
 
     Raises:
         InvalidRequest: No runner of that name, or an option it cannot give.
@@ -223,7 +226,13 @@ def open_runner(
     entry = _installed(name)
     opener = getattr(importlib.import_module(entry.module), entry.opener)
     runner: ModelRunner = opener(
-        model, modalities=modalities, device=device, dtype=dtype, attention=attention, adapter=adapter
+        model,
+        modalities=modalities,
+        device=device,
+        dtype=dtype,
+        attention=attention,
+        adapter=adapter,
+        batch_invariant=batch_invariant,
     )
     return runner
 

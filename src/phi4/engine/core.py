@@ -163,7 +163,11 @@ class EngineCore:
         params, inputs = work.sampling, work.inputs
         edits = LogitEdits(params, text_ids(inputs), self.runner.info.vocab_size)
         guessable = work.grammar is None or isinstance(work.grammar, TriggeredGrammar)
-        guessing = self._speculate and guessable and not edits.follows_draws
+        # A seed asks for the same tokens again. Guesses are checked several positions at a time, which under
+        # quantised weights is not the arithmetic of one position, and whether there are any depends on who
+        # else is being answered.
+        repeatable = params.seed is None or self.runner.info.exact
+        guessing = self._speculate and guessable and repeatable and not edits.follows_draws
         return Generating(
             number,
             inputs,

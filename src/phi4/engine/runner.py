@@ -61,6 +61,11 @@ class RunnerInfo:
     mixes_prefill_decode: bool = True
     verifies_drafts_in_batch: bool = True
 
+    @property
+    def exact(self) -> bool:
+        """Whether how rows are cut and put together changes results by rounding of float32 alone."""
+        return self.dtype in ("float32", "fp32")
+
 
 @dataclass(frozen=True)
 class MediaHandle:

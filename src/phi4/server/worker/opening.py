@@ -90,7 +90,14 @@ def open_engine(settings: ServerSettings) -> OpenedEngine:
         return Phi4Tokenizer.load(files.path, config.decoder.vocab_size)
 
     def open_backend() -> ModelRunner:
-        return open_runner(chosen, files, modalities=parts, **options, adapter=adapters)
+        return open_runner(
+            chosen,
+            files,
+            modalities=parts,
+            **options,
+            adapter=adapters,
+            batch_invariant=settings.batch_invariant,
+        )
 
     beside = RUNNERS[chosen].beside
     tokenizer, runner = at_once(read, open_backend) if beside else (read(), open_backend())
