@@ -148,7 +148,7 @@ def load(
         own = None if adapter is None else load_adapter(adapter, config)
         if merged_adapter(files) is None:
             warn_without_adapter(config, parts)
-        backend = open_runner(chosen, files, modalities=parts, **options, adapter=own)
+        backend = open_runner(chosen, files, modalities=parts, **options, adapter=own, batch_invariant=False)
         return backend, None if own is None else own.config.name
 
     if RUNNERS[chosen].beside:
