@@ -21,12 +21,12 @@ import numpy as np
 from phi4.checkpoint import load_adapter, resolve_model
 from phi4.configs import Phi4Config, RopePolicy, VisionConfig
 from phi4.engine.adapters import check_user_adapter, warn_without_adapter
+from phi4.engine.answering.stop import checked_stops
 from phi4.engine.generator import Generator, TargetScores
 from phi4.engine.longrope import check_rope_policy
 from phi4.engine.preparing import LoadedProcessor, check_choices
 from phi4.engine.request import Request
 from phi4.engine.runner import ModelRunner, RunnerInfo
-from phi4.engine.stop import checked_stops
 from phi4.errors import InvalidRequest
 from phi4.processing.chat import Placement
 from phi4.processing.detail import picture_costs, with_detail

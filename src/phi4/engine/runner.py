@@ -116,7 +116,7 @@ Piece = TextPiece | MediaPiece
 
 @dataclass(frozen=True)
 class PackedSampling:
-    """Sampling as plain numbers; `phi4.engine.sampler` defines the draw they stand for.
+    """Sampling as plain numbers; `phi4.engine.drawing.sampler` defines the draw they stand for.
 
     Attributes:
         temperature: 0 = greedy; the other fields are then ignored.

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from phi4.configs.routing import AudioProjector
-from phi4.engine.grammar import Grammar
-from phi4.engine.guards import LoopLimits
-from phi4.engine.logit_edits import checked_bias
+from phi4.engine.answering.grammar import Grammar
+from phi4.engine.answering.guards import LoopLimits
+from phi4.engine.answering.stop import checked_stops
+from phi4.engine.drawing.logit_edits import checked_bias
+from phi4.engine.drawing.sampler import pack
 from phi4.engine.runner import RunnerInfo
-from phi4.engine.sampler import pack
-from phi4.engine.stop import checked_stops
 from phi4.errors import ContextOverflow, InvalidRequest
 from phi4.shapes import IntArray
 from phi4.types import AudioArrays, ImageArrays, ModelInputs, SamplingParams

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from phi4.engine.answering.guards import LoopLimits
 from phi4.engine.core import EngineCore
+from phi4.engine.drawing.sampler import log_softmax
 from phi4.engine.events import TargetScores
-from phi4.engine.guards import LoopLimits
-from phi4.engine.sampler import log_softmax
 from phi4.engine.work import Work
 from phi4.errors import ContextOverflow, InvalidRequest
 from phi4.processing.tokenizer import Phi4Tokenizer

@@ -18,9 +18,9 @@ from functools import partial
 from typing import Any
 
 from phi4.engine.adapters import choose_adapters
+from phi4.engine.answering.grammar import Grammar
+from phi4.engine.answering.guards import LoopLimits
 from phi4.engine.events import Event
-from phi4.engine.grammar import Grammar
-from phi4.engine.guards import LoopLimits
 from phi4.engine.structured.compiler import GrammarCompiler
 from phi4.engine.work import Work
 from phi4.errors import InvalidRequest, Phi4Error

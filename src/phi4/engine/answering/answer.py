@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from phi4.engine.stop import EndRule, StopStrings, StopTokens
+from phi4.engine.answering.stop import EndRule, StopStrings, StopTokens
 from phi4.processing.tokenizer import Phi4Tokenizer
 from phi4.processing.tool_parser import ToolCallParser, join_events
 from phi4.types import Completion, FinishReason, Timing, TokenLogprob, ToolCall, Usage

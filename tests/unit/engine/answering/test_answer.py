@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from phi4.engine.answer import Answer
-from phi4.engine.grammar import GrammarRule
-from phi4.engine.guards import LoopGuard, LoopLimits
+from phi4.engine.answering.answer import Answer
+from phi4.engine.answering.grammar import GrammarRule
+from phi4.engine.answering.guards import LoopGuard, LoopLimits
 from phi4.processing.tokenizer import Phi4Tokenizer
 from phi4.testing.mixes import RandomGrammar
 from phi4.testing.tiny import write_tiny_tokenizer
