@@ -134,7 +134,7 @@ def test_what_is_expected_holds_until_turns_show_otherwise(clock: Clock) -> None
     waits = Waits(clock)
     waits.expect(100.0)
     assert (waits.seconds(200), waits.usual_tokens) == (pytest.approx(2.0), 0.0)
-    for _ in range(20):
+    for _ in range(100):
         waits.began()
         clock.now += 10.0
         waits.let_in(100, others_wait=False)
