@@ -1,5 +1,6 @@
 """Runners by name: the one place that knows which backends exist and imports one when it is asked for.
 
+The judge of what is speech is found here too, since a model of voice activity needs a backend.
 Two forms of a model exist: a checkpoint (safetensors, run by PyTorch) and a package (ONNX graphs, run by
 ONNX Runtime). A model's folder is one of them, or a checkpoint with a package in its subfolder `onnx`.
 """
@@ -17,6 +18,7 @@ from phi4.checkpoint import HubId, UserAdapters, locate_model
 from phi4.configs import Phi4Config
 from phi4.engine.runner import ModelRunner
 from phi4.errors import InvalidRequest, MissingExtra
+from phi4.processing.speech_signs import DEFAULT_JUDGE, SpeechJudge
 from phi4.types import Modality
 
 PACKAGE_FOLDER = "onnx"
@@ -235,6 +237,19 @@ def open_runner(
         batch_invariant=batch_invariant,
     )
     return runner
+
+
+def open_judge(voice_activity: str | Path | None) -> SpeechJudge:
+    """Who judges which frames of a recording sound like speech: a model in an ONNX file, or ours for None.
+
+    Raises:
+        InvalidArtifact: The file is missing, or holds no such model; says what is expected.
+    """
+    if voice_activity is None:
+        return DEFAULT_JUDGE
+    from phi4.onnx.voice_activity import VoiceActivityModel
+
+    return VoiceActivityModel(voice_activity)
 
 
 def _named(name: str) -> str:
