@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -40,13 +40,12 @@ class Bench:
         config: Phi4Config,
         tokenizer: Phi4Tokenizer,
         adapters: tuple[str, ...] = (),
-        said: str | None = None,
+        said: Sequence[int] = (),
     ) -> None:
         vocab = config.decoder.vocab_size
         logits = babbling(vocab)
-        if said is not None:
-            ids = [*tokenizer.encode_text(said), tokenizer.tokens.end]
-            logits = saying(ids, len(PROMPT.token_ids), vocab)
+        if said:
+            logits = saying([*said, tokenizer.tokens.end], len(PROMPT.token_ids), vocab)
         self.runner = ScriptedRunner(
             logits, vocab, max_context_tokens=512, adapters=("vision", "speech", *adapters)
         )
@@ -182,18 +181,29 @@ def test_an_answer_with_a_form_begins_when_that_is_compiled(bench: Bench) -> Non
     assert {text(events[1]), text(events[2])} <= {"yes", "no"}
 
 
-def test_a_row_that_offers_tools_calls_them_or_says_text(bench: Bench) -> None:
+def test_a_row_that_offers_tools_calls_them(bench: Bench) -> None:
     plan = plan_tools([{"name": "stop", "parameters": {}}], "required")
     bench.submit(1, blob=pack_row(PROMPT, tool_names=plan.names, grammar=plan.grammar), max_new_tokens=64)
-    bench.submit(2, blob=pack_row(PROMPT, tool_names=plan.names), max_new_tokens=64)
     wait_for(lambda: len(bench.ready) == 1)
     finish(bench, 1)
     events, failed = bench.run()
     assert not failed and bench.is_empty
     names = [piece.name for event in events[1] for piece in event.tool_calls if piece.name]
     assert names and set(names) == {"stop"} and text(events[1]) == ""
-    assert not any(event.tool_calls for event in events[2]), "what no grammar holds is text"
-    text(events[2]).encode()
+
+
+def test_a_row_whose_calls_no_grammar_holds_says_text(
+    served_config: Phi4Config, served_tokenizer: Phi4Tokenizer
+) -> None:
+    tokens = served_tokenizer.tokens
+    call = '[{"name": "add", "arguments": {"a": 1}}]'
+    begin, end = tokens.require("tool_call"), tokens.require("tool_call_end")
+    said = [begin, *served_tokenizer.encode_text(call), end]
+    bench = Bench(served_config, served_tokenizer, said=said)
+    bench.submit(1, blob=pack_row(PROMPT, tool_names=("add",)), max_new_tokens=200)
+    events, failed = bench.run()
+    assert not failed and text(events[1]) == call
+    assert not any(event.tool_calls for event in events[1]) and events[1][-1].finish_reason == "stop"
 
 
 ADD = {"name": "add", "parameters": {"a": {"type": "int"}}}
@@ -212,7 +222,7 @@ def test_calls_in_free_text_are_of_tools_on_offer_or_text(
     served_config: Phi4Config, served_tokenizer: Phi4Tokenizer, dialect: str, call: str, names: list[str]
 ) -> None:
     said = dialect.replace("{}", call)
-    bench = Bench(served_config, served_tokenizer, said=said)
+    bench = Bench(served_config, served_tokenizer, said=served_tokenizer.encode_text(said))
     plan = plan_tools([ADD])
     bench.submit(1, blob=pack_row(PROMPT, tool_names=plan.names, grammar=plan.grammar), max_new_tokens=200)
     wait_for(lambda: len(bench.ready) == 1)
