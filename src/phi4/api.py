@@ -222,7 +222,8 @@ class Phi4:
             messages: A question, or the turns so far.
             images: Pictures (one or several) to put before the last user message; None = none.
             audio: Recordings (one or several) to put there, after the pictures.
-            tools: Functions the model may call, in JSON-schema form or the model card's short form.
+            tools: Functions the model may call, in JSON-schema form or the model card's short form. A call in
+                the answer may name another one, and its arguments are not checked.
             detail: How closely those pictures are looked at that do not say so themselves: "high" or "auto" =
                 as the reference does, "low" = as few crops as can be; see `picture_costs`. None = "auto".
             sampling: How to draw; None = greedy, up to 512 tokens (more after long recordings).

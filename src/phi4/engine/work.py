@@ -33,7 +33,7 @@ class Work:
         adapters: Ordered adapter tuple, see `phi4.engine.adapters.choose_adapters`.
         projector: Audio projector, from the same place.
         tool_names: Functions the prompt offered.
-        keep_markup: Leave calls in the text, markers included, for a caller that reads them itself.
+        keep_markup: As for `Answer`.
         grammar: What may be drawn, fresh for this answer; None = anything.
         salt: Tenant: works of different salts share no cache, so none can time another's prompts.
         loop_guard: When the answer counts as a loop and ends; None = never.

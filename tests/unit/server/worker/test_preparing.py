@@ -114,6 +114,19 @@ def test_tools_travel_with_the_grammar_of_their_calls(desk: Preparing, served_co
     assert content.tool_names == () and content.grammar is None
 
 
+def test_strict_is_an_error_where_it_cannot_be_held(desk: Preparing) -> None:
+    odd = {"type": "object", "properties": {"a": {"not": {"type": "null"}}}}
+    tool = {"type": "function", "function": {"name": "f", "parameters": odd}}
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": odd}}
+    loose = PrepareRequest("chat", user("?"), tools=(tool,), response_format=form)
+    assert desk.prepare(loose).rows
+    strict_tool = {"type": "function", "function": {**tool["function"], "strict": True}}
+    strict_form = {"type": "json_schema", "json_schema": {**form["json_schema"], "strict": True}}
+    for request in (replace(loose, tools=(strict_tool,)), replace(loose, response_format=strict_form)):
+        with pytest.raises(InvalidRequest, match="not"):
+            desk.prepare(request)
+
+
 def test_the_form_of_an_answer_travels_with_it(desk: Preparing, served_config: Phi4Config) -> None:
     request = PrepareRequest("chat", user("?"), response_format={"type": "regex", "regex": "[0-9]+"})
     content, _ = unpack_row(desk.prepare(request).rows[0].blob, served_config)
