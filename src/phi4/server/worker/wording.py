@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable
 
-from phi4.engine.grammar import Grammar
+from phi4.engine.answering.grammar import Grammar
 from phi4.engine.structured.tool_grammar import ToolCallGrammar
 from phi4.processing.tokenizer import Phi4Tokenizer
 from phi4.processing.tool_parser import CallsFinished, ParserEvent, TextDelta, ToolCallParser
