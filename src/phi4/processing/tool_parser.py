@@ -76,17 +76,22 @@ class ToolCallParser:
     Text that may still become a call is held back until that is decided.
     """
 
-    def __init__(self, tool_names: Collection[str] | None = None, *, stream: bool = False) -> None:
+    def __init__(
+        self, tool_names: Collection[str] | None = None, *, stream: bool = False, offered_only: bool = False
+    ) -> None:
         """Start an empty answer.
 
         Args:
             tool_names: Functions that were offered. Bare JSON counts as a call only when it names one of
-                them; None = not known, any name counts. Marked calls always count.
+                them; None = not known, any name counts. Marked calls always count, unless `offered_only`.
             stream: Also give out calls as they are written, as `ToolCallDelta`s. A call that is cut off by
                 the end of the answer is then neither text nor finished; one that turns out broken is text,
                 too. Bare JSON may be no call until its end: it comes whole.
+            offered_only: Marked calls count for `tool_names` only, too; a list that names another function is
+                text.
         """
         self._names = None if tool_names is None else frozenset(tool_names)
+        self._marked_names = self._names if offered_only else None
         self._events: list[ParserEvent] = []
         self._text: list[str] = []  # decided text that is not yet an event
         self._num_calls = 0
@@ -160,7 +165,8 @@ class ToolCallParser:
     def _start_json(self, position: int) -> int:
         self._json = JsonScanner()
         marked = self._wrapper in (_CALL, _FUNCTOOLS)
-        self._follower = CallFollower(self._num_calls) if self._stream and marked else None
+        follows = self._stream and marked
+        self._follower = CallFollower(self._num_calls, self._marked_names) if follows else None
         self._state = self._in_json
         return position
 
@@ -194,7 +200,7 @@ class ToolCallParser:
             source = source.removeprefix(marker)
         elif self._wrapper == _FENCE:
             source = source[source.find("\n") + 1 :] if source.startswith(_FENCE) else source
-        calls = read_calls(source, self._num_calls, None if marker else self._names)
+        calls = read_calls(source, self._num_calls, self._marked_names if marker else self._names)
         if not calls:
             self._give_up(0)
             return
@@ -228,6 +234,8 @@ class ToolCallParser:
     def _give_up(self, position: int) -> int:
         """Show the held text and go on as text from `position`."""
         held = "".join(self._held)
+        if self._follower is not None and self._follower.sent:
+            self._num_calls = max(self._follower.sent) + 1  # whoever reads along has heard of these
         self._held, self._follower, self._wrapper, self._state = [], None, "", self._in_text
         self._emit_line_aware(held)
         return position

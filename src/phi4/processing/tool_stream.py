@@ -45,12 +45,14 @@ class CallFollower:
         sent: Indexes of the calls whose arguments were given out, whole or in part.
     """
 
-    def __init__(self, num_before: int) -> None:
+    def __init__(self, num_before: int, names: Collection[str] | None = None) -> None:
         """Start before the first bracket.
 
         Args:
             num_before: Calls this answer holds already; indexes and ids go on from there.
+            names: Functions whose calls are followed; None = all.
         """
+        self._names = names
         self.sent: set[int] = set()
         self._index = num_before - 1
         self._depth = 0
@@ -100,7 +102,8 @@ class CallFollower:
             self._index += 1
             self._awaits_key, self._key, self._name = True, "", ""
         elif self._depth == self._call_depth + 1 and char == "{" and self._key in _ARGUMENTS:
-            self._inside = bool(self._name) and self._index not in self.sent
+            known = bool(self._name) and (self._names is None or self._name in self._names)
+            self._inside = known and self._index not in self.sent
             if self._inside:
                 self.sent.add(self._index)
                 self._announce, self._begin = True, position

@@ -127,6 +127,26 @@ def test_a_call_that_turns_out_broken_is_shown_as_text_too() -> None:
     assert finished(found) == 0
 
 
+def test_a_list_that_turns_out_broken_shares_no_number_with_the_next() -> None:
+    found = events([f"functools[{ONE}, oops] functools[{TWO}]"])
+    assert calls_of(found) == [("call_0", "f", arguments_in(ONE)), ("call_1", "größe", arguments_in(TWO))]
+    assert finished(found) == 1
+
+
+@pytest.mark.parametrize("opening", ["<|tool_call|>", "functools", ""])
+@pytest.mark.parametrize("step", [1, 7, 1000])
+def test_where_only_what_was_offered_counts_a_list_that_names_another_function_is_text(
+    opening: str, step: int
+) -> None:
+    text = f"{opening}[{ONE}, {TWO}]"
+    parser = ToolCallParser(["f"], stream=True, offered_only=True)
+    found = [
+        event for at in range(0, len(text), step) for event in parser.push(text[at : at + step])
+    ] + parser.flush()
+    assert text_of(found) == text and finished(found) == 0
+    assert {name for _, name, _ in calls_of(found)} <= {"f"}
+
+
 def test_a_name_that_cannot_be_sent_is_never_given_out() -> None:
     found = events('functools[{"name": "\\ud800", "arguments": {}}]')
     assert calls_of(found) == [] and finished(found) == 0

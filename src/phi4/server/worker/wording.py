@@ -28,7 +28,7 @@ class Wording:
     def __init__(self, index: int, tokenizer: Phi4Tokenizer, tool_names: tuple[str, ...]) -> None:
         self._index = index
         self._tokenizer = tokenizer
-        self._parser = ToolCallParser(tool_names, stream=True) if tool_names else None
+        self._parser = ToolCallParser(tool_names, stream=True, offered_only=True) if tool_names else None
         self._called = False
 
     def say(self, delta: Delta) -> ServerEvent | None:

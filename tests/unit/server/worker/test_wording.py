@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from phi4.processing.tokenizer import Phi4Tokenizer
 from phi4.server.worker.values import ServerEvent
 from phi4.server.worker.wording import Wording
@@ -46,6 +48,25 @@ def test_arguments_come_while_they_are_written(served_tokenizer: Phi4Tokenizer) 
     assert json.loads("".join(piece.arguments for piece in pieces)) == {"a": 1, "b": [2, 3]}
     assert not "".join(event.text for event in events).strip()
     assert events[-1].finish_reason == "tool_calls"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        CALL.replace('"add"', '"stop_everything"'),
+        'functools[{"name": "stop_everything", "arguments": {"now": true}}]',
+        '[{"name": "stop_everything", "arguments": {"now": true}}]',
+        'functools[{"name": "add", "arguments": {}}, {"name": "stop_everything", "arguments": {}}]',
+    ],
+    ids=["marked", "functools", "bare", "behind one that was offered"],
+)
+def test_a_call_of_a_function_that_was_not_offered_is_text(
+    served_tokenizer: Phi4Tokenizer, other: str
+) -> None:
+    events = said(Wording(0, served_tokenizer, ("add",)), other)
+    names = [piece.name for event in events for piece in event.tool_calls if piece.name]
+    assert set(names) <= {"add"} and events[-1].finish_reason == "stop"
+    assert "stop_everything" in "".join(event.text for event in events)
 
 
 def test_a_call_that_was_cut_off_keeps_the_reason_for_that(served_tokenizer: Phi4Tokenizer) -> None:
