@@ -241,7 +241,7 @@ def test_no_room_is_decided_before_the_body_is_read(serve: Serve, visiting: Any)
     answered = asyncio.run(visit(serving.app, "POST", CHAT, headers=headers, visitor=visitor))
     ticket.close()
     assert answered.status == 503 and answered.error["code"] == "overloaded" and visitor.sent == 0
-    assert int(answered.header("retry-after")) >= 1
+    assert int(answered.header("retry-after") or 0) >= 1
 
 
 def test_unknown_model_is_refused_and_known_names_choose_adapters(serve: Serve) -> None:
