@@ -196,6 +196,7 @@ def test_stream_that_breaks_off_ends_with_one_error(serve: Serve) -> None:
     answered = serving.chat(stream=True)
     events = answered.events()
     assert answered.status == 200 and answered.whole
+    assert "error" in events[-1]
     assert events[-1]["error"]["code"] == "out_of_memory"
     assert events[-1]["error"]["request_id"] == answered.header("x-request-id")
     assert sum("error" in event for event in events if event != "[DONE]") == 1 and "[DONE]" not in events
