@@ -19,6 +19,7 @@ NANO_ARGS ?= --minutes 108
 PEERS ?= build/peers
 DEVICE_ARGS ?=
 SERVING_ARGS ?=
+GUARDS ?=
 # Set to 1 for onnxruntime-genai as a peer too: its builder takes about 20 GB of memory.
 GENAI ?=
 
@@ -40,7 +41,7 @@ FOR_TEST := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check parity slow serve-slow nano examples interop bench-peers bench-device bench-serving clean
+.PHONY: help run test check parity slow serve-slow guards nano examples interop bench-peers bench-device bench-serving clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -66,6 +67,9 @@ slow: $(FOR_TEST) ## the tests that take minutes or gigabytes
 # With node and OPENAI_JS=DIR (npm install --prefix DIR openai) `make test` also asks with OpenAI's JavaScript client.
 serve-slow: $(FOR_TEST) ## the server alone: kills, drains, disconnects, hostile requests by the thousand
 	@$(BIN)/python -m pytest -m slow tests/unit/server tests/integration -k 'server or serve' $(PYTEST_ARGS)
+
+guards: $(FOR_TEST) ## take each guard of the server out and see that tests notice (GUARDS='A23 B4.turn': these alone)
+	@$(BIN)/python scripts/without_guards.py $(GUARDS)
 
 # The C library keeps freed memory instead of handing it back at every step: 5% more steps a minute.
 nano: export MALLOC_MMAP_THRESHOLD_ = 4294967296

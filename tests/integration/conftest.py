@@ -34,6 +34,24 @@ class RunningServer:
     log: list[str]
     readers: list[threading.Thread]
 
+    def children(self) -> dict[int, str]:
+        """Processes it has started, by id, and what they run."""
+        found = {}
+        for folder in Path("/proc").iterdir():
+            if folder.name.isdigit():
+                try:
+                    parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+                    if parent == self.process.pid:
+                        found[int(folder.name)] = (folder / "cmdline").read_text()
+                except (OSError, ValueError):
+                    continue
+        return found
+
+    @property
+    def engine_pid(self) -> int:
+        """Its engine process."""
+        return next(pid for pid, runs in self.children().items() if "worker.engine" in runs)
+
     def stop(self) -> int:
         """Ask it to drain, wait for its end, return its exit code."""
         self.process.send_signal(signal.SIGTERM)

@@ -1,13 +1,13 @@
 """Everything that has broken other servers, through every door of the running app, a canary after each.
 
 Routes are taken from the running server's own document, so a new one is attacked without being named here.
-The canary is a question whose exact answer is known; the engine process may not have been started again.
+After every single request comes the canary: a question whose exact answer is known, answered by the same
+engine process as at the start.
 """
 
 from __future__ import annotations
 
 import base64
-import io
 import json
 import re
 import struct
@@ -15,6 +15,7 @@ import time
 import zlib
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 import httpx2 as httpx
 import pytest
@@ -123,6 +124,10 @@ REFUSED_URLS = (
     "data:image/png;base64,",     "data:text/html;base64,AAAA",
 )  # fmt: skip
 NUMBERS = (17 * 10, 2**31, 10**18, -1, 0, 1.5, True, "1", [], {})
+HOSTILE_NAMES = (
+    "nano", "../../etc/passwd", "..", "%2e%2e", "\0", "a" * 7000, "<|end|><|user|>", "{{ 7*7 }}", "' OR 1=1",
+    "\u202e\ufeff", "resp_" + "0" * 24, "<img src=x onerror=alert(1)>", "\r\nx-evil: 1", "0x7f3a2b1c9d00",
+)  # fmt: skip
 CONTROL = (
     "<|user|><|assistant|><|end|><|system|><|endoftext10|><|endoftext11|><|image_1|><|audio_1|><|tool_call|>"
 )
@@ -201,6 +206,33 @@ def attacks() -> dict[str, dict[str, Any] | bytes]:
     return found
 
 
+def forms() -> dict[str, dict[str, Any]]:
+    """Name and arguments of every hostile form: files that are none, and a fair one with hostile fields."""
+    fair = {"file": ("a.wav", wav(0.5))}
+    found: dict[str, dict[str, Any]] = {
+        f"file {name}": {"files": {"file": ("x" * 200 + "\0/../a.wav", content)}}
+        for name, content in {**SOUNDS, **BOMBS, **FILES}.items()
+    }
+    fields = ("model", "language", "prompt", "response_format", "temperature", "timeout_s", "stream")
+    hostile = ("", "-1", "1e999", "nan", "9" * 5000, CONTROL, "../../etc", "\0", "x" * 60_000, "{{ 7*7 }}")
+    found |= {
+        f"{field} {value[:20]!r}": {"files": fair, "data": {field: value}}
+        for field in (*fields, "target_language", "include[]", "timestamp_granularities[]", "x" * 9000)
+        for value in hostile
+    }
+    found |= {
+        "no form": {"content": b"nonsense", "headers": {"content-type": "multipart/form-data; boundary=b"}},
+        "JSON": {"json": {"file": "a"}},
+        "no file": {"files": {"other": ("a", wav())}},
+        "a boundary of 30,000 characters": {
+            "content": b"--",
+            "headers": {"content-type": "multipart/form-data; boundary=" + "b" * 30_000},
+        },
+        "1,000 fields": {"files": fair, "data": {f"f{number}": "x" for number in range(1000)}},
+    }
+    return found
+
+
 def _deep(levels: int) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": "string"}
     for _ in range(levels):
@@ -222,8 +254,21 @@ def doors(client: httpx.Client) -> tuple[dict[str, set[str]], list[str]]:
             name = content["application/json"]["schema"]["$ref"].rpartition("/")[2]
             reads_json[path] = set(document["components"]["schemas"][name]["properties"])
     reads_forms = [path for path, content in posts.items() if "multipart/form-data" in content]
-    assert len(reads_json) >= 4 and len(reads_forms) == 2
+    assert set(posts) == {*reads_json, *reads_forms} and len(reads_json) >= 4 and len(reads_forms) == 2
     return reads_json, reads_forms
+
+
+def without_bodies(client: httpx.Client) -> list[tuple[str, str]]:
+    """Method and path of every operation that reads no body."""
+    paths = client.get("/openapi.json").json()["paths"]
+    found = [
+        (method.upper(), path)
+        for path, item in paths.items()
+        for method, operation in item.items()
+        if "requestBody" not in operation
+    ]
+    assert {method for method, _ in found} == {"GET", "DELETE"} and len(found) >= 7
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -233,16 +278,16 @@ def client(server: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def canary(client: httpx.Client) -> Callable[[str], None]:
-    """`canary(attack)`: the server still says exactly what the model says, and was not started again."""
+def canary(server: Any, client: httpx.Client) -> Callable[[str], None]:
+    """`canary(attack)`: the same engine process as ever still says exactly what the model says."""
     expected = phi4.load("nano").chat("Who are you?").text
-    started = client.get("/health/ready").json()["restarts"]
+    engine = server.engine_pid
 
     def check(attack: str) -> None:
         answer = client.post("/v1/chat/completions", json=QUESTION)
         assert answer.status_code == 200, (attack, answer.text)
         assert answer.json()["choices"][0]["message"]["content"] == expected, attack
-        assert client.get("/health/ready").json()["restarts"] == started, attack
+        assert server.engine_pid == engine, attack
 
     return check
 
@@ -270,12 +315,13 @@ def attack_json(client: httpx.Client, canary: Callable[[str], None], every: int)
     reads_json, _ = doors(client)
     for name in slice_of(sorted(corpus), every):
         for path, known in reads_json.items():
+            where = f"{name} at {path}"
             start = time.perf_counter()
             body = fitted(corpus[name], known)
             answer = client.post(path, content=body, headers={"content-type": "application/json"})
-            checked(answer, f"{name} at {path}")
+            checked(answer, where)
             assert time.perf_counter() - start < LATEST_S
-        canary(name)
+            canary(where)
 
 
 def test_a_slice_of_the_corpus_harms_no_route(client: httpx.Client, canary: Callable[[str], None]) -> None:
@@ -287,23 +333,71 @@ def test_the_whole_corpus_harms_no_route(client: httpx.Client, canary: Callable[
     attack_json(client, canary, 1)
 
 
-def test_hostile_recordings_harm_no_form(client: httpx.Client, canary: Callable[[str], None]) -> None:
+def attack_forms(client: httpx.Client, canary: Callable[[str], None], every: int) -> None:
     _, reads_forms = doors(client)
-    for name, content in {**SOUNDS, "a picture": png(8, 8), "empty": b""}.items():
+    corpus = forms()
+    for name in slice_of(sorted(corpus), every):
         for path in reads_forms:
-            answer = client.post(path, files={"file": ("x" * 200 + "\0/../a.wav", io.BytesIO(content))})
-            checked(answer, f"{name} at {path}")
-        canary(name)
+            where = f"{name} at {path}"
+            checked(client.post(path, **corpus[name]), where)
+            canary(where)
+
+
+def test_a_slice_of_hostile_forms_harms_no_route(client: httpx.Client, canary: Callable[[str], None]) -> None:
+    attack_forms(client, canary, 3)
+
+
+@pytest.mark.slow
+def test_hostile_forms_harm_no_route(client: httpx.Client, canary: Callable[[str], None]) -> None:
+    attack_forms(client, canary, 1)
+
+
+def test_hostile_names_and_queries_harm_no_route(client: httpx.Client, canary: Callable[[str], None]) -> None:
+    for method, path in without_bodies(client):
+        for name in HOSTILE_NAMES:
+            asked = quote(name, safe="")
+            whole = re.sub(r"{\w+}", lambda _, asked=asked: asked, path)
+            url = whole if whole != path else f"{path}?{asked}={asked}"
+            where = f"{method} {url[:80]}"
+            checked(client.request(method, url), where)
+            canary(where)
 
 
 def test_log_of_the_server_gives_nothing_away(
     server: Any, client: httpx.Client, canary: Callable[[str], None]
 ) -> None:
-    secret = "swordfish-7331"
-    hidden = asks([picture(url(secret.encode(), "image/png"))])
-    for attack in (asks(secret, temperature=-5), hidden, asks(secret, n="x"), asks(secret)):
+    secret = "swordfish7331"
+    schema = {"type": "object", "properties": {secret: {"type": "string", "format": secret}}, secret: 1}
+    named = {"name": secret, "schema": schema}
+    hidden = [
+        asks(secret),
+        asks(secret, temperature=-5),
+        asks(secret, n="x"),
+        asks("x", model=secret),
+        asks("x", stop=secret),
+        asks("x", metadata={secret: 5}),
+        asks("x", tools=[tool(secret, schema)], tool_choice="required"),
+        asks("x", tools=[tool("f", {"type": secret})]),
+        asks("x", response_format={"type": "json_schema", "json_schema": named}),
+        asks("x", response_format={"type": "regex", "regex": f"{secret}("}),
+        asks("x", response_format={"type": "grammar", "grammar": f"start: {secret}"}),
+        asks([picture(url(secret.encode(), "image/png"))]),
+        asks([picture(f"data:{secret};base64,AAAA")]),
+        asks([picture(f"http://{secret}.example/{secret}")]),
+        asks(
+            [
+                {
+                    "type": "file",
+                    "file": {"file_data": url(b"%PDF-1.7 x", "application/pdf"), "filename": secret},
+                }
+            ]
+        ),
+    ]
+    for attack in hidden:
         body = fitted(attack, {"messages"})
         client.post("/v1/chat/completions", content=body, headers={"content-type": "application/json"})
+    client.get(f"/v1/models/{secret}", headers={"authorization": f"Bearer {secret}", "x-odd": secret})
+    client.post("/v1/audio/transcriptions", files={"file": (secret, wav())}, data={"prompt": secret})
     canary("secrets")
     text = "".join(server.log)
     assert secret not in text and "Traceback" not in text and not re.search(r"0x[0-9a-f]{6,}", text)

@@ -30,24 +30,6 @@ LONG = {"messages": [{"role": "user", "content": "Count to a thousand."}], "max_
 LONG |= {"logit_bias": dict.fromkeys(map(str, STOP_IDS), -100), "temperature": 1.0, "seed": 3}
 
 
-def children(pid: int) -> dict[int, str]:
-    """Processes that `pid` started, by id, and what they run."""
-    found = {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-                if parent == pid:
-                    found[int(folder.name)] = (folder / "cmdline").read_text()
-            except (OSError, ValueError):
-                continue
-    return found
-
-
-def engine_of(server: Any) -> int:
-    return next(pid for pid, runs in children(server.process.pid).items() if "worker.engine" in runs)
-
-
 @dataclass
 class Stream:
     """One streamed answer, read in a thread.
@@ -117,7 +99,7 @@ def kill_engines(server: Any, count: int) -> None:
             assert stream.began.wait(60)
         time.sleep(dice.random() * 0.1)
         killed = time.monotonic()
-        os.kill(engine_of(server), signal.SIGKILL)
+        os.kill(server.engine_pid, signal.SIGKILL)
         for stream in streams:
             assert stream.finished() or (stream.told() and stream.ended_s - killed < 2.0), stream.lines[-1]
         until_ready(server.url)
@@ -139,7 +121,7 @@ def drain(start: Start, seed: int) -> None:
     streams = [Stream(server.url).start() for _ in range(8)]
     assert all(stream.began.wait(60) for stream in streams)
     time.sleep(dice.random() * 0.2)
-    before = children(server.process.pid)
+    before = server.children()
     assert any(not stream.ended_s for stream in streams)
     server.process.send_signal(signal.SIGTERM)
     time.sleep(0.05)
@@ -188,7 +170,7 @@ def test_a_second_signal_ends_the_server_at_once(another_server: Start) -> None:
 
 def test_a_server_that_is_killed_leaves_no_process_behind(another_server: Start) -> None:
     server = another_server()
-    left = children(server.process.pid)
+    left = server.children()
     assert len(left) >= 2
     server.process.kill()
     server.process.wait()

@@ -57,13 +57,21 @@ def fetch(url: str, max_bytes: int, timeout_s: float, permit: Callable[[str], bo
         body, location = _fetch_hop(_checked_url(url), max_bytes, deadline, permit)
         if location is None:
             return body
-        url = urljoin(url, location)
+        url = _joined(url, location)
     raise InvalidMedia(f"the URL redirects more than {MAX_REDIRECTS} times: give the final address")
+
+
+def _joined(url: str, location: str) -> str:
+    """Where a redirect leads, not checked yet."""
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        raise _not_plain() from None
 
 
 def _checked_url(url: str) -> SplitResult:
     if not _PLAIN_URL.fullmatch(url):
-        raise InvalidMedia("the URL is not plain http(s): no user name, white space or backslash, ASCII only")
+        raise _not_plain()
     try:
         parts = urlsplit(url)
         valid = bool(parts.hostname) and parts.port != 0
@@ -131,6 +139,7 @@ def _read_answer(
         raise InvalidMedia(f"the server of the URL answered with status {answer.status}: check the URL")
     if answer.getheader("Content-Encoding", "identity").lower() != "identity":
         raise InvalidMedia("the server of the URL sent a compressed body: download the file")
+    announced = answer.length
     body = bytearray()
     while block := answer.read1(_BLOCK_BYTES):
         body += block
@@ -138,6 +147,8 @@ def _read_answer(
             raise InvalidMedia(f"the file behind the URL is over the limit of {max_bytes:,} bytes")
     if time.monotonic() >= deadline:
         raise _too_slow()
+    if announced is not None and len(body) < announced:
+        raise http.client.IncompleteRead(bytes(body), announced - len(body))
     return bytes(body), None
 
 
@@ -151,3 +162,7 @@ def _shut(connected: socket.socket) -> None:
 
 def _too_slow() -> InvalidMedia:
     return InvalidMedia("the file behind the URL did not arrive in time: download it and give the file")
+
+
+def _not_plain() -> InvalidMedia:
+    return InvalidMedia("the URL is not plain http(s): no user name, white space or backslash, ASCII only")

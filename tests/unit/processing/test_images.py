@@ -156,6 +156,15 @@ def test_smaller_limits_apply_to_the_header():
         load_image(friendly_images()["rgb.png"], limits=replace(DEFAULT_LIMITS, max_image_side_px=39))
 
 
+def test_frame_that_exceeds_its_header_is_refused_undecoded():
+    """A GIF says one size for its screen and another for its frame, and decoders follow the frame."""
+    content = bytearray(image_bytes("GIF", Image.fromarray(ramp_picture(100, 100)).quantize()))
+    content[6:10] = struct.pack("<HH", 8, 8)
+    limits = replace(DEFAULT_LIMITS, max_image_px=1000)
+    with pytest.raises(InvalidMedia, match="100 x 100 pixels, over the limit of 1,000"):
+        load_image(bytes(content), limits=limits)
+
+
 @pytest.mark.parametrize("name", sorted(friendly_images()))
 def test_cut_picture_is_refused_unless_all_its_pixels_are_there(name: str):
     content = friendly_images()[name]

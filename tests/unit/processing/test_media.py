@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from phi4.errors import InvalidMedia, MissingExtra
-from phi4.processing.media import DEFAULT_LIMITS, display_name, open_media
+from phi4.processing.media import DEFAULT_LIMITS, decoding_failed, display_name, open_media
 from phi4.testing.media import friendly_audio, friendly_images, image_bytes, ramp_picture
 
 PNG = friendly_images()["rgb.png"]
@@ -197,6 +197,21 @@ def test_urls_are_refused_by_default_without_repeating_them(url: str):
     with pytest.raises(InvalidMedia, match="not opened") as caught:
         open_media(url, "image")
     assert "example.com" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("cannot identify <_io.BytesIO object at 0x7f3a2b1c9d00>", "cannot identify"),
+        ("broken at 0x7f3a2b1c9d00", "broken at"),
+        ("no such file: /srv/models/x", ""),
+        ("x" * 500, ""),
+    ],
+)
+def test_what_a_decoder_says_is_shown_without_addresses(said: str, shown: str):
+    message = str(decoding_failed("picture (12 bytes)", "PNG picture", ValueError(said)))
+    assert f"PNG picture ({shown})" in message if shown else "(" not in message.partition(" is not ")[2]
+    assert "0x" not in message and "BytesIO" not in message and "/srv" not in message
 
 
 def test_names_cannot_forge_a_terminal_or_flood_it():

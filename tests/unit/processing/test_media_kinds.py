@@ -74,7 +74,7 @@ def test_each_kind_has_its_own_limit_which_holds_before_base64_is_decoded(
     kind: MediaKind, field: str
 ) -> None:
     limits = replace(DEFAULT_LIMITS, **{field: 50})  # type: ignore[arg-type]
-    for source in (b"x" * 51, data_url("", b"x" * 60)):
+    for source in (b"x" * 51, "data:;base64," + "#" * 80):  # which is no base64
         with pytest.raises(InvalidMedia, match="over the limit of 50"):
             open_media(source, kind, limits=limits)
     assert {DEFAULT_LIMITS.max_bytes(k) for k in ("image", "audio", "video", "document")} == {

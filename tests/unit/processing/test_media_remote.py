@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import socket
 import threading
 import time
@@ -17,6 +18,8 @@ from phi4.processing.remote import MAX_REDIRECTS, fetch, is_public
 from phi4.testing.media import friendly_images
 
 PNG = friendly_images()["rgb.png"]
+MOST_SENT = {"drip": 60, "endless": 2**24}
+"""Where the two without end stop sending; the connection stays open. A fetcher has to have left by then."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -44,19 +47,27 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(302, Location=rest)
         elif route == "gzip":
             self.answer(200, bytes(100), Content_Encoding="gzip")
+        elif route == "lie":
+            self.flow("endless", 200, Content_Length=rest)
+        elif route == "cut":
+            self.answer(200, PNG[:-50], Content_Length=str(len(PNG)))
         elif route in ("endless", "drip"):
             self.flow(route)
         else:
             self.answer(404)
 
-    def flow(self, route: str) -> None:
-        self.send_response(200)
+    def flow(self, route: str, status: int = 200, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
         self.end_headers()
         stop: threading.Event = self.server.stop  # type: ignore[attr-defined]
+        piece, sent = (b"x", 0) if route == "drip" else (bytes(65536), 0)
         try:
-            while not stop.wait(0.05 if route == "drip" else 0):
-                self.wfile.write(b"x" if route == "drip" else bytes(65536))
-                self.server.sent += 1 if route == "drip" else 65536  # type: ignore[attr-defined]
+            while sent < MOST_SENT[route] and not stop.wait(0.05 if route == "drip" else 0):
+                self.wfile.write(piece)
+                sent += len(piece)
+            stop.wait(10)
         except OSError:
             return
 
@@ -69,7 +80,6 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.paths: list[str] = []
-        self.sent = 0
         self.stop = threading.Event()
         self.root = f"http://127.0.0.1:{self.server_port}"
 
@@ -102,9 +112,32 @@ def test_endless_redirects_stop(server: Server):
     assert len(server.paths) == MAX_REDIRECTS + 1
 
 
-def test_endless_body_stops_at_the_cap(server: Server):
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of the blocks that are read of any answer."""
+    found: list[int] = []
+    real = http.client.HTTPResponse.read1
+
+    def counted(self: http.client.HTTPResponse, size: int = -1) -> bytes:
+        block = real(self, size)
+        found.append(len(block))
+        return block
+
+    monkeypatch.setattr(http.client.HTTPResponse, "read1", counted)
+    return found
+
+
+@pytest.mark.parametrize("path", ["/endless", "/lie/1000000000000", "/lie/20000"])
+def test_body_over_the_cap_is_read_no_further(server: Server, read: list[int], path: str):
     with pytest.raises(InvalidMedia, match="over the limit of 10,000 bytes"):
-        permitted(server.root + "/endless")
+        permitted(server.root + path, timeout_s=2.0)
+    assert sum(read) <= 10_000 + 65_536
+
+
+def test_announced_length_is_neither_exceeded_nor_taken_for_what_came(server: Server):
+    assert permitted(server.root + "/lie/100") == bytes(100)
+    with pytest.raises(InvalidMedia, match="broke off"):
+        permitted(server.root + "/cut")
 
 
 @pytest.mark.parametrize("timeout_s", [0.3, 0.6])
@@ -156,7 +189,7 @@ def test_redirect_is_checked_like_the_first_address(server: Server):
 def test_host_is_resolved_once_and_the_checked_address_is_dialled(server: Server, monkeypatch):
     asked: list[str] = []
 
-    def resolve(host: str, port: int, **options: object) -> list[tuple[object, ...]]:
+    def resolve(host: str, port: int, *kinds: object, **options: object) -> list[tuple[object, ...]]:
         asked.append(host)
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
 
@@ -178,6 +211,13 @@ def test_host_with_one_private_address_among_public_ones_is_refused(server: Serv
     monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **options: answer)
     with pytest.raises(InvalidMedia, match="private network"):
         fetch(f"http://media.example:{server.server_port}/png", 10_000, 5.0)
+    assert not server.paths
+
+
+@pytest.mark.parametrize("form", ["http://:{port}/", "http://127.0.0.1:0/", "http://127.0.0.1:65536/"])
+def test_url_without_a_host_or_a_port_is_refused_before_any_look_up(server: Server, form: str):
+    with pytest.raises(InvalidMedia, match="no valid host and port"):
+        permitted(form.replace("{port}", str(server.server_port)))
     assert not server.paths
 
 
@@ -224,6 +264,23 @@ def test_no_form_of_a_loopback_url_reaches_a_listener(server: Server, form: str)
     with pytest.raises(InvalidMedia):
         load_image(url)
     assert not server.paths
+
+
+IN_A_HEADER = [form for form in LOOPBACK_FORMS if form.isprintable() and form.isascii()]
+
+
+@pytest.mark.parametrize("form", [form for form in IN_A_HEADER if "1.1.1.1" not in form])
+def test_no_form_of_a_loopback_url_is_reached_through_a_redirect(server: Server, form: str):
+    judged: list[str] = []
+
+    def first_and_public(address: str) -> bool:
+        judged.append(address)
+        return len(judged) == 1 or is_public(address)
+
+    start = f"{server.root}/to/{form.replace('{port}', str(server.server_port))}"
+    with pytest.raises(InvalidMedia):
+        fetch(start, 10_000, 5.0, permit=first_and_public)
+    assert len(server.paths) == 1
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -317,6 +318,31 @@ def test_many_placeholders_are_expanded_in_one_pass(tokenizer: Phi4Tokenizer) ->
     expected = [tokens.image] * 3 + [7] + [tokens.audio] * 2
     assert inputs.token_ids.tolist() == expected * 10_000
     check_spans(inputs, tokenizer)
+
+
+def test_a_row_is_put_together_once_however_many_media_it_has(tokenizer: Phi4Tokenizer) -> None:
+    """Counted as calls: text takes none of its own, a medium always the same number."""
+    image = tokenizer.tokens.require("image")
+
+    def calls(num_text: int, num_media: int) -> int:
+        count = 0
+
+        def note(frame: object, event: str, function: object) -> None:
+            nonlocal count
+            count += event in ("call", "c_call")
+
+        media = [medium(ImageArrays, 3)] * num_media
+        row = [image] * num_media + [7] * num_text
+        previous = sys.getprofile()
+        sys.setprofile(note)
+        try:
+            expand_placeholders(row, media, [], tokenizer.tokens)
+        finally:
+            sys.setprofile(previous)
+        return count
+
+    assert calls(10_000, 1) == calls(100, 1)
+    assert calls(10, 800) - calls(10, 400) <= 1.1 * (calls(10, 400) - calls(10, 0))
 
 
 def test_messages_already_parsed_are_accepted(processor: Processor) -> None:

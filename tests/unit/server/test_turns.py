@@ -49,6 +49,20 @@ def test_turns_come_at_once_while_there_are_places() -> None:
     asyncio.run(check())
 
 
+def test_places_are_those_of_all_keys_together() -> None:
+    async def check() -> None:
+        line = Line(Turns(capacity=3, quantum=100))
+        for key in "abcd":
+            line.ask(key)
+        await settle()
+        assert len(line.came) == 3 and (line.turns.running, line.turns.waiting) == (3, 1)
+        line.turns.give("a")
+        await settle()
+        assert len(line.came) == 4
+
+    asyncio.run(check())
+
+
 def test_a_key_with_fifty_requests_does_not_delay_one_with_a_single_one() -> None:
     async def check() -> None:
         line = Line(Turns(capacity=1, quantum=100))

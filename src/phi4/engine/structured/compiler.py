@@ -222,7 +222,7 @@ class GrammarCompiler:
         if matcher.is_error():
             raise InvalidRequest(f"{what} cannot be used: {first_reason(matcher.get_error())}; correct it")
         for warning in matcher.get_grammar_warnings():
-            _log.warning("%s: passed over: %s", what, first_reason(warning))
+            _log.warning("%s: passed over: %s", what, _loggable(first_reason(warning)))
         self._fresh(matcher, spec).allowed()  # shows whether there is any answer at all
         return matcher
 
@@ -254,6 +254,11 @@ class _Vocabulary:
 
 def _called(spec: GrammarSpec) -> str:
     return "the schemas of the tools" if spec.kind == "tool_calls" else f"the {spec.kind} grammar"
+
+
+def _loggable(warning: str) -> str:
+    """A warning without words of the client's: keywords of schemas are known ones, values may be anything."""
+    return warning if warning.startswith("Unimplemented keys") else warning.partition(":")[0]
 
 
 def _weight(spec: GrammarSpec) -> int:

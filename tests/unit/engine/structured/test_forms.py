@@ -252,6 +252,8 @@ def test_without_strict_a_keyword_that_cannot_be_enforced_is_passed_over(
 ) -> None:
     compiler.compile(schema_spec({"type": "object", "unevaluatedProperties": False}, strict=False))
     assert "unevaluatedProperties" in caplog.text
+    compiler.compile(schema_spec({"type": "string", "format": "what a client wrote"}, strict=False))
+    assert "Unknown format" in caplog.text and "what a client wrote" not in caplog.text
 
 
 def test_a_schema_cannot_choose_options_of_the_compiler(compiler: GrammarCompiler, writer: Writer) -> None:

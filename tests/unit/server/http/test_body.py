@@ -70,6 +70,20 @@ def test_body_over_the_limit_is_cut_off_while_it_arrives(serve: Serve, visiting:
     assert visitor.sent <= 6, "nothing is read beyond the limit"
 
 
+def test_form_over_the_limit_is_cut_off_while_it_arrives(serve: Serve, visiting: Any) -> None:
+    visit, visitor_class = visiting
+    serving = serve(max_body_bytes=4096)
+    head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
+    visitor = visitor_class([head] + [b"x" * 1000] * 1000)
+    headers = [(b"content-type", b"multipart/form-data; boundary=b")]
+    route = "/v1/audio/transcriptions"
+    answered = asyncio.run(
+        visit(serving.app, "POST", route, headers=headers, chunks=visitor.chunks, visitor=visitor)
+    )
+    assert answered.status == 413 and visitor.sent <= 6
+    assert serving.client.admission.held_bytes == 0 and serving.client.requests == []
+
+
 def test_bytes_of_all_requests_together_are_bounded(serve: Serve) -> None:
     serving = serve(max_held_bytes=2**20, max_body_bytes=2**22)
     answered = serving.chat("x" * 2**21)
@@ -89,7 +103,8 @@ def test_body_that_never_ends_is_given_up(serve: Serve, visiting: Any) -> None:
             self.sent = 1
             return {"type": "http.request", "body": b"{", "more_body": True}
 
-    answered = asyncio.run(visit(serving.app, "POST", CHAT, headers=JSON, visitor=Silent([b""])))
+    work = visit(serving.app, "POST", CHAT, headers=JSON, visitor=Silent([b""]))
+    answered = asyncio.run(asyncio.wait_for(work, 10))
     assert answered.status == 408 and answered.error["code"] == "request_timeout"
 
 
@@ -132,23 +147,27 @@ def test_unknown_fields_are_ignored_and_named_in_the_log(
     assert "fancy_new_field" in caplog.text and "secret" not in caplog.text
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"nonsense",
-        b"--b\r\n\r\nno name\r\n--b--\r\n",
-        b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nx',
-        b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\n' + b"x" * 70_000 + b"\r\n--b--\r\n",
-        b'--b\r\nContent-Disposition: form-data; name="f"; filename="a"\r\n\r\nx\r\n' * 2 + b"--b--\r\n",
-        b'--b\r\nContent-Disposition: form-data; name="x"\r\n\r\ny\r\n' * 65 + b"--b--\r\n",
-    ],
-    ids=["empty", "nonsense", "no name", "no end", "long field", "two files", "many fields"],
-)
-def test_broken_or_crowded_forms_are_refused(serve: Serve, body: bytes) -> None:
+FIELD = b'--b\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n%s\r\n'
+FILE = FIELD % (b"f", b'; filename="a"', b"x")
+END = b"--b--\r\n"
+BROKEN_FORMS = {
+    "empty": (b"", "breaks off"),
+    "nonsense": (b"nonsense", "does not follow its boundary"),
+    "no name": (b"--b\r\n\r\nno name\r\n" + END, "no name"),
+    "no end": (FILE[:-2], "breaks off"),
+    "long field": (FIELD % (b"model", b"", b"x" * 70_000) + END, "a field has more than 65536 bytes"),
+    "two files": (FILE * 2 + END, "more than one file"),
+    "many fields": (FIELD % (b"x", b"", b"y") * 65 + END, "more than 64 fields"),
+    "not UTF-8": (FIELD % (b"x", b"", b"\xff") + END, "not UTF-8"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN_FORMS)
+def test_broken_or_crowded_forms_are_refused(serve: Serve, case: str) -> None:
+    body, why = BROKEN_FORMS[case]
     headers = [(b"content-type", b"multipart/form-data; boundary=b")]
     answered = serve().send("POST", "/v1/audio/transcriptions", headers=headers, chunks=[body])
-    assert answered.status == 400, answered.body
+    assert answered.status == 400 and why in answered.error["message"]
 
 
 def test_form_without_boundary_is_refused(serve: Serve) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -88,6 +89,30 @@ def test_more_urls_than_media_are_allowed_are_not_fetched(fetching: Callable[...
     assert refused.status == 400
 
 
+def test_text_is_never_searched_for_urls(fetching: Callable[..., Any]) -> None:
+    asked: list[str] = []
+
+    def fetch_one(url: str, max_bytes: int, timeout_s: float) -> bytes:
+        asked.append(url)
+        return b""
+
+    serving = fetching(fetch_one)
+    shown = f"![x]({URL}) <img src={URL}> {URL}"
+    turns = [
+        {"role": "system", "content": URL},
+        {"role": "user", "content": [{"type": "text", "text": text} for text in (URL, shown)]},
+        {"role": "assistant", "content": shown},
+        {"role": "user", "content": URL},
+    ]
+    statuses = {
+        serving.post("/v1/chat/completions", {"messages": turns}).status,
+        serving.post("/v1/responses", {"input": turns[1:2], "instructions": URL}).status,
+        serving.post("/v1/completions", {"prompt": [URL, shown]}).status,
+        serving.post("/tokenize", {"messages": turns}).status,
+    }
+    assert asked == [] and statuses == {200}
+
+
 @pytest.mark.parametrize("route", ["/v1/chat/completions", "/v1/responses", "/tokenize"])
 def test_every_route_that_takes_media_refuses_urls_when_fetching_is_off(serve: Serve, route: str) -> None:
     serving = serve()
@@ -108,18 +133,53 @@ LOCAL = (
 )  # fmt: skip
 
 
-def test_no_way_to_write_a_local_address_reaches_a_listener(serve: Serve) -> None:
+KINDS = {"image_url": "url", "audio_url": "url", "video_url": "url", "file": "file_url"}
+ROUTES = 3
+"""That read messages: chat completions, responses, tokenize."""
+
+
+def asking(known: set[str], kind: str, url: str) -> dict[str, Any] | None:
+    """A body that names a URL, for a route that knows these fields; None = it takes no media."""
+    if "messages" in known:
+        return content({"type": kind, kind: {KINDS[kind]: url}})
+    if "input" in known:
+        part = {"file": {"type": "input_file", "file_url": url}}.get(kind)
+        return {"input": [{"role": "user", "content": [part or {"type": "input_image", "image_url": url}]}]}
+    return None
+
+
+def ways(kinds: Iterable[str]) -> list[tuple[str, str]]:
+    """Scheme and kind of part: every scheme, and every kind."""
+    return [("https", "image_url"), ("HTTP", "image_url"), *(("http", kind) for kind in kinds)]
+
+
+def readers(serving: Any) -> dict[str, set[str]]:
+    """Routes of the running app that read JSON, and the fields they know."""
+    document = serving.get("/openapi.json").json()
+    found = {}
+    for path, operations in document["paths"].items():
+        body = operations.get("post", {}).get("requestBody", {}).get("content", {})
+        if "application/json" in body:
+            name = body["application/json"]["schema"]["$ref"].rpartition("/")[2]
+            found[path] = set(document["components"]["schemas"][name]["properties"])
+    return found
+
+
+def test_no_way_to_write_a_local_address_reaches_a_listener_through_any_route(serve: Serve) -> None:
     serving = serve(allow_remote=True, media_limits=replace(SERVER_MEDIA_LIMITS, remote_timeout_s=1.0))
+    asked = set()
     with socket.create_server(("127.0.0.1", 0)) as sentinel:
         sentinel.setblocking(False)
         port = sentinel.getsockname()[1]
-        for form in LOCAL:
-            for scheme in ("http", "https", "HTTP"):
-                refused = serving.post(
-                    "/v1/chat/completions", content(picture(f"{scheme}://{form}:{port}/x.png"))
-                )
-                assert refused.status == 400, form
-                assert str(port) not in refused.error["message"]
-        with pytest.raises(BlockingIOError):
-            sentinel.accept()
-    assert serving.client.requests == []
+        for route, known in readers(serving).items():
+            kinds = KINDS if route == "/v1/chat/completions" else ("image_url",)
+            for form, (scheme, kind) in itertools.product(LOCAL, ways(kinds)):
+                body = asking(known, kind, f"{scheme}://{form}:{port}/x.png")
+                if body is not None:
+                    asked.add(route)
+                    refused = serving.post(route, body)
+                    assert refused.status == 400, (route, form)
+                    assert str(port) not in refused.error["message"]
+                    with pytest.raises(BlockingIOError):
+                        sentinel.accept()
+    assert len(asked) == ROUTES and serving.client.requests == []

@@ -54,7 +54,7 @@ async def serving(header_timeout_s: float = 0.4, max_connections: int = 3) -> As
 
 def check(work: Callable[[int], Coroutine[Any, Any, None]], **options: Any) -> None:
     async def run() -> None:
-        async with asyncio.timeout(30), serving(**options) as port:
+        async with asyncio.timeout(10), serving(**options) as port:
             await work(port)
 
     asyncio.run(run())

@@ -77,6 +77,18 @@ def test_disguised_path_needs_a_key_as_well(locked: Any, disguise: str) -> None:
         assert locked.send(method, path, raw_path=given).status == 401, given
 
 
+@pytest.mark.parametrize("given", [b"/%68ealth/live", b"/health%2Flive", b"/health/./live", b"/%2F"])
+def test_path_that_is_open_only_once_it_is_decoded_needs_a_key(locked: Any, given: bytes) -> None:
+    for path in ("/health/live", "/"):
+        assert locked.send("GET", path, raw_path=given).status == 401
+
+
+def test_a_key_of_nothing_lets_nobody_in(serve: Callable[..., Any]) -> None:
+    serving = serve(key_digests=(digest_of(""),))
+    for credentials in ([], [(b"authorization", b"Bearer ")], [(b"authorization", b"Bearer")]):
+        assert serving.get("/v1/models", headers=credentials).status == 401
+
+
 def test_right_key_opens_every_route(locked: Any) -> None:
     for method, path in doors(locked.app.routes):
         assert locked.send(method, path, headers=WITH_KEY).status != 401, (method, path)
@@ -86,6 +98,26 @@ def test_key_is_known_by_its_digest_only(locked: Any) -> None:
     assert locked.post("/v1/chat/completions", QUESTION, headers=WITH_KEY).status == 200
     salt = locked.client.options[0].salt
     assert salt == name_of(digest_of(KEY)) and KEY not in salt
+
+
+def test_every_route_that_generates_uses_the_caches_of_its_key_alone(locked: Any) -> None:
+    form = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nx\r\n--b--\r\n'
+    turn = QUESTION["messages"]
+    form_type = (b"content-type", b"multipart/form-data; boundary=b")
+    bodies = {
+        "/v1/chat/completions": {"json": QUESTION},
+        "/v1/responses": {"json": {"input": turn}},
+        "/v1/completions": {"json": {"prompt": "hi"}},
+        "/v1/audio/transcriptions": {"chunks": [form], "headers": [*WITH_KEY, form_type]},
+        "/v1/audio/translations": {"chunks": [form], "headers": [*WITH_KEY, form_type]},
+        "/tokenize": {"json": {"prompt": "hi"}},
+    }
+    posts = {path for method, path in doors(locked.app.routes) if method == "POST"}
+    assert posts == set(bodies), "every route that reads a body is tried"
+    for path, given in bodies.items():
+        assert locked.send("POST", path, **{"headers": WITH_KEY, **given}).status == 200, path
+    salts = [options.salt for options in locked.client.options]
+    assert salts == [name_of(digest_of(KEY))] * 5, "all but /tokenize, which generates nothing"
 
 
 def test_without_keys_everybody_is_one_tenant(serve: Callable[..., Any]) -> None:

@@ -70,7 +70,7 @@ def test_client_that_goes_stops_the_source() -> None:
         gone.set()
         return source, await task
 
-    source, sent = asyncio.run(scene())
+    source, sent = asyncio.run(asyncio.wait_for(scene(), 10))
     assert source.closed and sent[-1]["more_body"] is True
 
 
@@ -103,7 +103,7 @@ def test_reader_that_takes_nothing_is_cut_off() -> None:
         await EventStream(source.give(), 0.01)(SCOPE, never, send)
         return source
 
-    assert asyncio.run(scene()).closed
+    assert asyncio.run(asyncio.wait_for(scene(), 10)).closed
 
 
 def test_connection_that_breaks_is_no_fault_of_ours() -> None:
@@ -143,7 +143,7 @@ def test_plain_work_is_cancelled_when_the_client_goes() -> None:
         return {"type": "http.disconnect"}
 
     with pytest.raises(ClientDisconnect):
-        asyncio.run(unless_gone(Request(SCOPE, receive), work()))
+        asyncio.run(asyncio.wait_for(unless_gone(Request(SCOPE, receive), work()), 10))
     assert ended == ["work"]
 
 

@@ -8,7 +8,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -175,6 +175,15 @@ def test_options_that_cannot_be_are_refused_and_leave_nothing(
     served.run(idle(served.client))
 
 
+def test_choices_of_many_prompts_are_counted_together(serve: Callable[..., Served]) -> None:
+    served = serve(max_rows=16)
+    eight = PrepareRequest("completion", prompts=("a",) * 8)
+    short = GenerateOptions(max_new_tokens=1, n=2)
+    assert len(served.run(ask(served.client, eight, short))) >= 16
+    with pytest.raises(InvalidRequest, match="3 answers to each of 8 prompts"):
+        served.run(ask(served.client, eight, GenerateOptions(max_new_tokens=1, n=3)))
+
+
 def test_health_asks_the_engine(served: Served) -> None:
     health = served.run(served.client.health())
     assert health.ready and health.engine_pid > 0 and health.restarts == 0
@@ -254,7 +263,7 @@ def kills(served: Served, tokenizer: Phi4Tokenizer, count: int) -> None:
         await asyncio.sleep(dice.random() * 0.2)
         killed = time.monotonic()
         os.kill((await client.health()).engine_pid, signal.SIGKILL)
-        for answered in await asking:
+        for answered in await asyncio.wait_for(asking, 20):
             assert answered is None or answered - killed < 2.0
         async with asyncio.timeout(20):
             while not (await client.health()).ready:
@@ -389,8 +398,8 @@ def test_a_client_that_does_not_read_is_cut_off_and_the_engine_freed(
                 while client.stats().running:
                     await asyncio.sleep(0.01)
                 with pytest.raises(DeadlineExceeded, match="reads too slowly"):
-                    while True:
-                        await anext(events)
+                    async for _ in events:
+                        pass
         await idle(client)
 
     served.run(check())
@@ -414,8 +423,29 @@ def test_deadlines_end_requests_that_wait_and_requests_that_run(
             await ask(client)
         assert 0.4 < time.monotonic() - began < 1.2
         with pytest.raises(DeadlineExceeded, match="in the time it had"):
-            await running
+            await asyncio.wait_for(running, 20)
         await idle(client)
+
+    served.run(check())
+
+
+def test_an_answer_that_does_not_begin_in_time_is_given_up(serve: Callable[..., Served]) -> None:
+    served = serve(first_token_timeout_s=0.2, hang_s=10.0)
+    client = served.client
+
+    async def check() -> None:
+        expected = text(await ask(client))
+        pid = (await client.health()).engine_pid
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(DeadlineExceeded, match="did not begin"):
+                await asyncio.wait_for(ask(client), 20)
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        await idle(client)
+        assert text(await ask(client)) == expected
+        assert (await client.health()).engine_pid == pid
 
     served.run(check())
 

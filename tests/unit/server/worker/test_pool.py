@@ -34,7 +34,7 @@ while True:
     if prompt == "lie":
         channel.send(Ping(1))
     if prompt == "sleep":
-        time.sleep(30)
+        time.sleep(10)
     if prompt == "nap":
         time.sleep(0.3)
     if prompt == "refuse":

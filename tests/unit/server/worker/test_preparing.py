@@ -92,7 +92,7 @@ def test_paths_and_urls_are_never_opened(desk: Preparing, source: str) -> None:
         {"type": "audio_url", "audio_url": {"url": source}},
         {"type": "image", "image": source},
     ):
-        with pytest.raises(InvalidMedia):
+        with pytest.raises(InvalidMedia, match=r"(paths|URLs) are not opened"):
             desk.prepare(PrepareRequest("chat", user([part])))
 
 

@@ -106,7 +106,7 @@ def test_a_killed_engine_is_replaced_within_a_second_or_two(program: Program) ->
         os.kill(pid, signal.SIGKILL)
         await until(lambda: bool(ear.downs))
         assert ear.downs[0] - began < 1.0
-        await supervisor.until_ready()
+        await asyncio.wait_for(supervisor.until_ready(), 20)
         assert supervisor.pid not in (0, pid) and supervisor.restarts == 1
 
     watch(program(HONEST), check)

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema
 from phi4.server.http.errors import InvalidField
 from phi4.server.http.schemas.fields import (
     LEAST_TOP_P,
+    MAX_ID,
     Asked,
     Body,
     Name,
@@ -113,7 +114,7 @@ class ResponsesRequest(Asked):
     background: bool | None = None
     conversation: Any = None
     prompt: Any = None
-    max_tool_calls: int | None = None
+    max_tool_calls: Annotated[int, Field(ge=0, le=MAX_ID)] | None = None
     reasoning: dict[str, Any] | None = None
     service_tier: str | None = None
     user: str | None = None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from phi4.errors import InvalidRequest
+from phi4.server.http.app import BODIES
 from phi4.server.http.body import checked
 from phi4.server.http.errors import InvalidField
 from phi4.server.http.schemas.chat import ChatRequest
@@ -62,6 +65,31 @@ def test_values_out_of_range_or_of_another_type_are_refused_by_name(name: str, v
     with pytest.raises(InvalidField) as refused:
         checked(ChatRequest, {"messages": HI, name: value})
     assert refused.value.param.startswith(name), refused.value.param
+
+
+def numbers(schema: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every number in a schema, and where it stands."""
+    if isinstance(schema, dict):
+        if schema.get("type") in ("integer", "number"):
+            yield where, schema
+        for name, inner in schema.items():
+            yield from numbers(inner, f"{where}.{name}")
+    elif isinstance(schema, list):
+        for inner in schema:
+            yield from numbers(inner, where)
+
+
+@pytest.mark.parametrize("model", BODIES, ids=lambda model: model.__name__)
+def test_every_number_of_every_body_has_a_closed_range(model: type[BaseModel]) -> None:
+    found = list(numbers(model.model_json_schema(), model.__name__))
+    low, high = ("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")
+    open_ended = [
+        where
+        for where, schema in found
+        if not any(name in schema for name in low) or not any(name in schema for name in high)
+    ]
+    assert not open_ended
+    assert len(found) >= (0 if model.__name__ == "TokenizeRequest" else 2)
 
 
 def test_null_is_the_same_as_leaving_out() -> None:

@@ -124,6 +124,15 @@ def test_forms_of_an_answer(given: dict[str, Any], asked: Any) -> None:
     assert chat(response_format=given).prepare("").response_format == asked
 
 
+@pytest.mark.parametrize("kind", ["web_search", "code_interpreter", "mcp", "file_search", None])
+def test_tools_of_the_servers_own_are_refused(kind: str | None) -> None:
+    tool = {"type": kind, "name": "f", "server_url": "http://127.0.0.1:1/"}
+    with pytest.raises(InvalidField):
+        chat(tools=[tool]).prepare("")
+    with pytest.raises(InvalidField):
+        checked(ResponsesRequest, {"input": "hi", "tools": [tool]}).prepare(HI, "")
+
+
 def test_tools_come_in_both_forms_and_keep_their_order() -> None:
     flat = {"type": "function", "parameters": {"type": "object"}, "name": "g", "strict": None}
     found = checked_tools([TOOL, flat])
