@@ -203,6 +203,7 @@ class ServerEvent:
         timing: Wall times of this answer inside the engine; with `finish_reason`.
         cached_tokens: Positions of the prompt that were not computed again; with `finish_reason`.
         adapters: Adapter tuple that was active; with `finish_reason`.
+        waited_s: How long it waited for its turn, before it came to the engine; with `finish_reason`.
     """
 
     index: int = 0
@@ -214,6 +215,7 @@ class ServerEvent:
     timing: Timing | None = None
     cached_tokens: int = 0
     adapters: tuple[str, ...] = ()
+    waited_s: float = 0.0
 
 
 @dataclass(frozen=True)

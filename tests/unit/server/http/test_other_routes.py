@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -315,6 +316,7 @@ def test_metrics_have_vllms_names_and_count_answers(serve: Serve, script: Any) -
         'vllm:num_requests_running{model_name="nano"} 1.0',
         'vllm:num_requests_waiting{model_name="nano"} 2.0',
         'vllm:kv_cache_usage_perc{model_name="nano"} 0.25',
+        'phi4:kept_prefixes_perc{model_name="nano"} 0.5',
         'vllm:prompt_tokens_total{model_name="nano"} 12.0',
         'vllm:request_success_total{finished_reason="length",model_name="nano"} 2.0',
         'vllm:time_to_first_token_seconds_count{model_name="nano"} 1.0',
@@ -323,6 +325,16 @@ def test_metrics_have_vllms_names_and_count_answers(serve: Serve, script: Any) -
         'vllm:request_prompt_tokens_sum{model_name="nano"} 14.0',
     ):
         assert line in text, line
+
+
+def test_time_in_the_queue_is_the_wait_for_a_turn_and_the_one_in_the_engine(
+    serve: Serve, script: Any
+) -> None:
+    serving = serve(script("a", waited_s=5.0))  # and 0.1 s in the engine, see `says`
+    serving.chat()
+    text = serving.get("/metrics").body.decode()
+    found = re.search(r"^vllm:request_queue_time_seconds_sum{.*} (\S+)$", text, re.MULTILINE)
+    assert found is not None and float(found[1]) == pytest.approx(5.1)
 
 
 def test_labels_of_metrics_are_never_what_a_client_made_up(serve: Serve) -> None:
