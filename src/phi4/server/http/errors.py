@@ -37,7 +37,10 @@ INTERNAL = "the server failed; its log has the cause under this request id"
 MAX_MESSAGE = 600
 """Characters of a message; what a client sent may be echoed in it, but not all of it."""
 _FIXED = {
-    404: ("not_found", "there is no such route; docs/serving.md of phi4 lists them, none ends with a slash"),
+    404: (
+        "not_found",
+        "there is no such route; none ends with a slash, and the documentation of phi4 serve lists them",
+    ),
     405: ("method_not_allowed", "this route does not take that method"),
 }
 _CODES: tuple[tuple[type[Phi4Error], int, str], ...] = (

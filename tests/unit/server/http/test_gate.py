@@ -93,6 +93,11 @@ def test_preflight_of_a_browser_is_not_answered(serve: Serve) -> None:
     asked = [(b"origin", b"http://evil.example"), (b"access-control-request-method", b"POST")]
     refused = serve().send("OPTIONS", "/v1/chat/completions", headers=asked)
     assert refused.status == 403 and not cors(refused)
+    for own in ([], [(b"origin", b"http://127.0.0.1:8000")]):  # nobody has to ask for those
+        refused = serve(allowed_origins=(SITE,)).send(
+            "OPTIONS", "/v1/chat/completions", headers=[*own, asked[1]]
+        )
+        assert refused.status == 405 and not cors(refused)
 
 
 SITE = "https://chat.example"
