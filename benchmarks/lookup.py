@@ -27,9 +27,9 @@ from interop_llamacpp import first_difference
 
 import phi4
 from phi4.bench.machine import machine_facts
+from phi4.engine.drawing.sampler import draw
 from phi4.engine.generator import Generator
 from phi4.engine.request import Request
-from phi4.engine.sampler import draw
 from phi4.evals.intervals import score
 from phi4.evals.run import judge
 from phi4.evals.scorers import Outcome

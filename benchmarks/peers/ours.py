@@ -16,10 +16,10 @@ from peers.media_file import Media
 from peers.media_file import read_media as read_arrays
 from phi4.bench.speeds import Subject
 from phi4.bench.traffic import step_bytes
+from phi4.engine.drawing.sampler import draw
 from phi4.engine.generator import Generator
 from phi4.engine.request import Request, text_piece
 from phi4.engine.runner import Draw, Row, Slot, StepPlan
-from phi4.engine.sampler import draw
 from phi4.onnx.machine.threads import thread_count
 from phi4.types import AudioArrays, ImageArrays, MediaSpan, Modality, ModelInputs, SamplingParams
 

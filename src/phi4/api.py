@@ -21,12 +21,12 @@ import numpy as np
 from phi4.checkpoint import load_adapter, resolve_model
 from phi4.configs import Phi4Config, RopePolicy, VisionConfig
 from phi4.engine.adapters import check_user_adapter, warn_without_adapter
+from phi4.engine.answering.stop import checked_stops
 from phi4.engine.generator import Generator, TargetScores
 from phi4.engine.longrope import check_rope_policy
 from phi4.engine.preparing import LoadedProcessor, check_choices
 from phi4.engine.request import Request
 from phi4.engine.runner import ModelRunner, RunnerInfo
-from phi4.engine.stop import checked_stops
 from phi4.errors import InvalidRequest
 from phi4.processing.chat import Placement
 from phi4.processing.detail import picture_costs, with_detail
@@ -41,7 +41,6 @@ from phi4.processing.prompts import (
     transcribe_message,
     translate_message,
 )
-from phi4.processing.recordings import cut_recording
 from phi4.processing.speech_segments import SpeechSettings
 from phi4.processing.stitching import Transcript, TranscriptSegment, stitch
 from phi4.processing.tiles import TilePlan, tile_image
@@ -53,6 +52,7 @@ from phi4.registry import (
     check_runner,
     find_form,
     merged_adapter,
+    open_judge,
     open_model,
     open_runner,
     with_provider,
@@ -93,6 +93,7 @@ def load(
     placement: Placement = "inline",
     limits: MediaLimits = DEFAULT_LIMITS,
     speculate: bool = True,
+    voice_activity: str | Path | None = None,
 ) -> Phi4:
     """Load a model.
 
@@ -117,6 +118,8 @@ def load(
         limits: What a picture or a recording may cost, see `phi4.processing.media.MediaLimits`.
         speculate: Guess tokens that stood before in the same order and check several in one step: answers
             that copy from the prompt come faster, and none changes beyond rounding.
+        voice_activity: An ONNX file in the interface of Silero VAD 5 and 6, which then judges where in a
+            recording somebody speaks; None = energy and spectrum do, without a model. See docs/media.md.
 
     Raises:
         ModelNotFound: Nothing of that name.
@@ -133,6 +136,7 @@ def load(
     asked = asked_runner(runner, **options)
     if asked is not None:
         check_runner(asked, **options)
+    judge = open_judge(voice_activity)
     chosen, found = find_form(name, runner, **options)
     if asked is None:
         check_runner(chosen, **options)
@@ -142,13 +146,13 @@ def load(
     def read_processor() -> LoadedProcessor:
         tokenizer = Phi4Tokenizer.load(files.path, config.decoder.vocab_size)
         processor = Processor(config, tokenizer, limits=limits, allow_remote=allow_remote)
-        return LoadedProcessor(processor, max_crops, placement)
+        return LoadedProcessor(processor, max_crops, placement, judge)
 
     def open_backend() -> tuple[ModelRunner, str | None]:
         own = None if adapter is None else load_adapter(adapter, config)
         if merged_adapter(files) is None:
             warn_without_adapter(config, parts)
-        backend = open_runner(chosen, files, modalities=parts, **options, adapter=own)
+        backend = open_runner(chosen, files, modalities=parts, **options, adapter=own, batch_invariant=False)
         return backend, None if own is None else own.config.name
 
     if RUNNERS[chosen].beside:
@@ -218,7 +222,8 @@ class Phi4:
             messages: A question, or the turns so far.
             images: Pictures (one or several) to put before the last user message; None = none.
             audio: Recordings (one or several) to put there, after the pictures.
-            tools: Functions the model may call, in JSON-schema form or the model card's short form.
+            tools: Functions the model may call, in JSON-schema form or the model card's short form. A call in
+                the answer may name another one, and its arguments are not checked.
             detail: How closely those pictures are looked at that do not say so themselves: "high" or "auto" =
                 as the reference does, "low" = as few crops as can be; see `picture_costs`. None = "auto".
             sampling: How to draw; None = greedy, up to 512 tokens (more after long recordings).
@@ -288,7 +293,7 @@ class Phi4:
 
         Raises:
             InvalidRequest: As `chat`; or the hot words are too many, too long or no text, or `max_segment_s`
-                is out of range.
+                is out of range; or features were given to a model loaded with `voice_activity`.
             InvalidMedia: As `chat`.
         """
         settings = None if max_segment_s is None else SpeechSettings(max_segment_s=max_segment_s)
@@ -346,15 +351,12 @@ class Phi4:
     ) -> Transcript:
         """Ask about each part of a recording, all together."""
         _sampling(sampling, options)  # a wrong option is told before an hour of sound is decoded
-        recording = self.generator.processor.hear(audio)
-        speech = self.config.speech
-        assert speech is not None, "a model that takes no recordings has refused this one"
-        parts = cut_recording(
-            recording, speech, timestamps=timestamps, skip_silence=skip_silence, settings=settings
+        parts, duration_s = self.generator.processor.hear(
+            audio, timestamps=timestamps, skip_silence=skip_silence, settings=settings
         )
         requests = [self._request([ask(part.audio)], (), (), (), sampling, options) for part in parts]
         spans = [TranscriptSegment(part.start_s, part.end_s, "", voiced=part.voiced) for part in parts]
-        return stitch(spans, self.generator.generate(requests), recording.duration_s)
+        return stitch(spans, self.generator.generate(requests), duration_s)
 
     def score(
         self,

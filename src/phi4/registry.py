@@ -1,5 +1,6 @@
 """Runners by name: the one place that knows which backends exist and imports one when it is asked for.
 
+The judge of what is speech is found here too, since a model of voice activity needs a backend.
 Two forms of a model exist: a checkpoint (safetensors, run by PyTorch) and a package (ONNX graphs, run by
 ONNX Runtime). A model's folder is one of them, or a checkpoint with a package in its subfolder `onnx`.
 """
@@ -17,6 +18,7 @@ from phi4.checkpoint import HubId, UserAdapters, locate_model
 from phi4.configs import Phi4Config
 from phi4.engine.runner import ModelRunner
 from phi4.errors import InvalidRequest, MissingExtra
+from phi4.processing.speech_signs import DEFAULT_JUDGE, SpeechJudge
 from phi4.types import Modality
 
 PACKAGE_FOLDER = "onnx"
@@ -213,8 +215,11 @@ def open_runner(
     dtype: str | None = None,
     attention: str | None = None,
     adapter: UserAdapters = None,
+    batch_invariant: bool = False,
 ) -> ModelRunner:
     """Open a runner; see `phi4.load` for the options. Several adapters serve requests that name one each.
+
+    `batch_invariant` asks for answers that do not depend on how many are computed together, see the openers.
 
     Raises:
         InvalidRequest: No runner of that name, or an option it cannot give.
@@ -223,9 +228,28 @@ def open_runner(
     entry = _installed(name)
     opener = getattr(importlib.import_module(entry.module), entry.opener)
     runner: ModelRunner = opener(
-        model, modalities=modalities, device=device, dtype=dtype, attention=attention, adapter=adapter
+        model,
+        modalities=modalities,
+        device=device,
+        dtype=dtype,
+        attention=attention,
+        adapter=adapter,
+        batch_invariant=batch_invariant,
     )
     return runner
+
+
+def open_judge(voice_activity: str | Path | None) -> SpeechJudge:
+    """Who judges which frames of a recording sound like speech: a model in an ONNX file, or ours for None.
+
+    Raises:
+        InvalidArtifact: The file is missing, or holds no such model; says what is expected.
+    """
+    if voice_activity is None:
+        return DEFAULT_JUDGE
+    from phi4.onnx.voice_activity import VoiceActivityModel
+
+    return VoiceActivityModel(voice_activity)
 
 
 def _named(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "hours.txt").write_text("nine to five")
     soundfile.write(folder / "lecture.wav", talk(0.5, 14.0, 1.5, 13.0, 3.0, 12.0, 0.5), 16000)
     soundfile.write(folder / "nothing.wav", 0.001 * talk(50.0), 16000)
+    soundfile.write(folder / "hiss.wav", talk(2.0, noise=0.1), 16000)
     return folder
 
 
@@ -77,6 +79,18 @@ def test_a_lecture_comes_out_as_subtitles(
     assert starts and starts == sorted(starts) and int(starts[-1]) <= 44
     assert (tmp_path / "nothing.srt").read_text() == ""
     assert capsys.readouterr().out == ""
+
+
+def test_a_model_of_voice_activity_says_where_somebody_speaks(
+    tiny: str, media: Path, voice_model: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["transcribe", str(media / "hiss.wav"), "-m", tiny, "--json", *FEW]
+    assert main(line) == 0
+    assert json.loads(capsys.readouterr().out)["segments"] == []
+    assert main([*line, "--voice-activity", str(voice_model("energy"))]) == 0
+    assert len(json.loads(capsys.readouterr().out)["segments"]) == 1
+    assert main([*line, "--voice-activity", str(media / "hiss.wav")]) == 5
+    assert "hiss.wav: ONNX Runtime" in capsys.readouterr().err
 
 
 def test_parts_of_a_lecture_are_told_with_their_times(

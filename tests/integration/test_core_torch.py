@@ -16,10 +16,10 @@ import torch
 
 from phi4.configs import regime_for
 from phi4.engine.core import EngineCore, text_ids
+from phi4.engine.drawing.logit_edits import LogitEdits
+from phi4.engine.drawing.sampler import draw, edited, pack
 from phi4.engine.events import TargetScores
-from phi4.engine.logit_edits import LogitEdits
 from phi4.engine.longrope import longrope_policy
-from phi4.engine.sampler import draw, edited, pack
 from phi4.engine.work import Work
 from phi4.model import build_model, make_batch
 from phi4.processing.mel import audio_arrays

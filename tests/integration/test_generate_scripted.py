@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from phi4.configs import Phi4Config
+from phi4.engine.drawing.sampler import draw, log_softmax, pack
 from phi4.engine.generator import Generator
 from phi4.engine.request import Request
 from phi4.engine.runner import Draw, MediaPiece, Nothing, SequenceSpec, StepPlan, StepResult
-from phi4.engine.sampler import draw, log_softmax, pack
 from phi4.errors import ContextOverflow, InvalidRequest, OutOfMemory
+from phi4.processing.recordings import HeardPart
 from phi4.processing.tokenizer import Phi4Tokenizer
 from phi4.testing.scripted import Logits, ScriptedRunner, babbling, saying
 from phi4.testing.tiny import tiny_config, write_tiny_tokenizer
@@ -45,7 +46,7 @@ class PlainProcessor:
     def plain(self, messages: Sequence[Message]) -> tuple[Message, ...]:
         return tuple(messages)
 
-    def hear(self, source: AudioSource) -> AudioArrays:
+    def hear(self, source: AudioSource, **options: object) -> tuple[tuple[HeardPart, ...], float]:
         raise AssertionError("these requests carry arrays")
 
 

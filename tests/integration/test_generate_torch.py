@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from phi4.configs import AdapterConfig, Phi4Config, regime_for, route
+from phi4.engine.drawing.sampler import draw, log_softmax, pack
 from phi4.engine.generator import Generator
 from phi4.engine.request import Request
-from phi4.engine.sampler import draw, log_softmax, pack
 from phi4.errors import InvalidRequest
 from phi4.model import Phi4Model, build_model, load_adapter, make_batch
 from phi4.processing.mel import audio_arrays

@@ -214,7 +214,7 @@ def doors(client: httpx.Client) -> tuple[dict[str, set[str]], list[str]]:
     posts = {
         path: item["post"]["requestBody"]["content"]
         for path, item in document["paths"].items()
-        if "post" in item
+        if "requestBody" in item.get("post", {})
     }
     reads_json = {}
     for path, content in posts.items():

@@ -229,6 +229,7 @@ def test_a_port_in_use_is_refused_before_the_model_is_loaded() -> None:
         (("--host", "0.0.0.0"), 2),
         (("--max-running", "0"), 2),
         (("--adapter", "a=no-such-folder"), 5),
+        (("--voice-activity", "no-such-file"), 5),
     ],
 )
 def test_what_cannot_be_served_is_one_line_and_an_exit_code(options: tuple[str, ...], code: int) -> None:

@@ -204,6 +204,85 @@ def test_responses_whole_and_streamed(client: Any, model: phi4.Phi4) -> None:
         client.responses.retrieve(first.id)
 
 
+def test_items_are_listed_and_referred_to(client: Any) -> None:
+    first = client.responses.create(model="nano", input="Who are you?")
+    (item,) = client.responses.input_items.list(first.id)
+    told = [{"type": "item_reference", "id": item.id}, {"type": "item_reference", "id": first.output[0].id}]
+    again = client.responses.create(model="nano", input=[*told, {"role": "user", "content": "And you?"}])
+    chained = client.responses.create(model="nano", input="And you?", previous_response_id=first.id)
+    assert again.output_text == chained.output_text
+    assert again.usage.input_tokens == chained.usage.input_tokens
+    with pytest.raises(openai.BadRequestError):
+        client.responses.cancel(first.id)
+
+
+def test_responses_cut_inside_a_call_can_be_continued(client: Any) -> None:
+    tool = {"type": "function", **LIGHT["function"]}
+    asked = {"model": "nano", "input": COMMAND[0]["content"], "tools": [tool], "tool_choice": "required"}
+    whole = client.responses.create(**asked).usage.output_tokens
+    for limit in range(1, whole):
+        cut = client.responses.create(**asked, max_output_tokens=limit)
+        assert cut.status == "incomplete" and cut.output_text == ""
+        again = client.responses.create(
+            model="nano", input="Go on.", previous_response_id=cut.id, max_output_tokens=1
+        )
+        assert again.usage.output_tokens == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_cut_call_leaves_no_markup(client: Any, stream: bool) -> None:
+    asked = {"model": "nano", "messages": COMMAND, "tools": [LIGHT], "tool_choice": "required"}
+    for limit in range(1, 12):
+        found = client.chat.completions.create(**asked, max_tokens=limit, stream=stream)
+        if stream:
+            choices = [choice for chunk in found for choice in chunk.choices]
+            text = "".join(choice.delta.content or "" for choice in choices)
+        else:
+            choices, text = found.choices, found.choices[0].message.content or ""
+        assert text == "" and choices[-1].finish_reason == "length"
+
+
+def test_stop_string_does_not_cut_a_call(client: Any) -> None:
+    asked = {"model": "nano", "messages": COMMAND, "tools": [LIGHT], "tool_choice": "required"}
+    calls = [
+        client.chat.completions.create(**asked, **more).choices[0].message.tool_calls[0].function
+        for more in ({}, {"stop": ["room", "<|tool_call|>", "}"]})
+    ]
+    assert calls[0] == calls[1]
+
+
+@pytest.mark.parametrize("spelling", ["functools{}", "{}", "<|tool_call|>{}<|/tool_call|>"])
+def test_text_of_a_given_form_is_never_a_call(client: Any, model: phi4.Phi4, spelling: str) -> None:
+    text = spelling.replace("{}", '[{"name": "rm_rf", "arguments": {"path": "/"}}]')
+    form = {"response_format": {"type": "choice", "choice": [text]}}
+    begin = model.generator.tokenizer.tokens.require("tool_call")
+    answer = client.chat.completions.create(
+        model="nano", messages=HI, tools=[LIGHT], logit_bias={str(begin): -100}, extra_body=form
+    )
+    message = answer.choices[0].message
+    assert not message.tool_calls and message.content == text
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_look_around_is_passed_over_unless_strict(client: Any, strict: bool) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"to": {"type": "string", "pattern": r"^(?!\.)[a-z.]+$", "maxLength": 9}},
+        "required": ["to"],
+        "additionalProperties": False,
+    }
+    form = {"type": "json_schema", "name": "mail", "schema": schema, "strict": strict}
+    tool = {"type": "function", "name": "mail", "parameters": schema, "strict": strict}
+    for asked in ({"text": {"format": form}}, {"tools": [tool], "tool_choice": "required"}):
+        if strict:
+            with pytest.raises(openai.BadRequestError, match="look-around"):
+                client.responses.create(model="nano", input="Write.", **asked)
+        else:
+            (item,) = client.responses.create(model="nano", input="Write.", **asked).output
+            said = item.arguments if item.type == "function_call" else item.content[0].text
+            assert list(json.loads(said)) == ["to"]
+
+
 def test_responses_call_functions(client: Any) -> None:
     tool = {"type": "function", "strict": True, **LIGHT["function"]}
     asked = {"model": "nano", "input": COMMAND[0]["content"], "tools": [tool], "tool_choice": "required"}

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from phi4.engine.drawing.sampler import draw, ranking
 from phi4.engine.runner import PackedSampling
-from phi4.engine.sampler import draw, ranking
 
 SAMPLING = st.builds(
     PackedSampling,

@@ -7,11 +7,27 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from phi4.processing.tool_json import CALL_BEGIN, CALL_END
 from phi4.processing.tool_parser import ToolCallParser, join_events, parse_tool_calls
 
 ATOMS = [
     *("functools", "[", "]", "{", "}", '"name"', '"arguments"', ": ", '"f"', ",", "\n", " ", "\t", "\r\n"),
-    *("```", "```json\n", "`", "<|tool_call|>", "<|/tool_call|>", "<|", "x", '"', "\\", "1", "true", "你"),
+    *(
+        CALL_BEGIN,
+        CALL_END,
+        "```",
+        "```json\n",
+        "`",
+        "<|tool_call|>",
+        "<|/tool_call|>",
+        "<|",
+        "x",
+        '"',
+        "\\",
+        "1",
+        "true",
+        "你",
+    ),
     '{"name": "f", "arguments": {}}',
     '[{"name": "f", "arguments": {"a": [1, {"b": "]}"}]}}, {"name": "g", "parameters": "{}"}]',
 ]
@@ -31,11 +47,23 @@ CALL = st.tuples(st.text("abc_", min_size=1, max_size=8), st.dictionaries(TEXT_K
 
 
 @settings(max_examples=600)
-@given(answer=ANSWER, cuts=CUTS, names=st.sampled_from([None, ("f",), ()]))
-def test_cuts_do_not_matter(answer: str, cuts: list[int], names: tuple[str, ...] | None) -> None:
-    whole = parse_tool_calls(answer, names)
+@given(
+    answer=ANSWER,
+    cuts=CUTS,
+    names=st.sampled_from([None, ("f",), ()]),
+    dialects=st.booleans(),
+    most=st.sampled_from([None, 1]),
+)
+def test_cuts_do_not_matter(
+    answer: str, cuts: list[int], names: tuple[str, ...] | None, dialects: bool, most: int | None
+) -> None:
+    def start() -> ToolCallParser:
+        return ToolCallParser(names, dialects=dialects, most=most)
+
+    whole = join_events([*(parser := start()).push(answer), *parser.flush()])
+    assert not {CALL_BEGIN, CALL_END}.intersection(whole.text)
     for sizes in ([*cuts, 1000], [1] * len(answer)):
-        parser, events, position = ToolCallParser(names), [], 0
+        parser, events, position = start(), [], 0
         for size in sizes:
             events += parser.push(answer[position : position + size])
             position += size
@@ -52,7 +80,15 @@ def test_no_text_makes_the_parser_fail_or_lose_characters(text: str) -> None:
 @settings(max_examples=300)
 @given(
     calls=st.lists(CALL, min_size=1, max_size=3),
-    frame=st.sampled_from(["functools{}", "<|tool_call|>{}<|/tool_call|>", "{}", "```json\n{}\n```"]),
+    frame=st.sampled_from(
+        [
+            f"{CALL_BEGIN}{{}}{CALL_END}",
+            "functools{}",
+            "<|tool_call|>{}<|/tool_call|>",
+            "{}",
+            "```json\n{}\n```",
+        ]
+    ),
     indent=st.sampled_from([None, 2]),
     ascii_only=st.booleans(),
 )

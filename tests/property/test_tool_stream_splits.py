@@ -9,6 +9,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from phi4.processing.tool_json import CALL_BEGIN
 from phi4.processing.tool_parser import CallsFinished, TextDelta, ToolCallParser
 from phi4.processing.tool_stream import ToolCallDelta
 
@@ -26,7 +27,7 @@ CALLS = st.lists(
 @settings(max_examples=150)
 @given(
     calls=CALLS,
-    opening=st.sampled_from(["<|tool_call|>", "functools"]),
+    opening=st.sampled_from([CALL_BEGIN, "<|tool_call|>", "functools"]),
     ascii_only=st.booleans(),
     indent=st.sampled_from([None, 1]),
     cuts=st.sets(st.integers(1, 400), max_size=12),

@@ -113,6 +113,15 @@ def add_threads_option(group: argparse._ActionsContainer, what: str = "CPU threa
     )
 
 
+def add_voice_activity_option(group: argparse._ActionsContainer) -> None:
+    """Which model judges where somebody speaks."""
+    group.add_argument(
+        "--voice-activity",
+        metavar="FILE",
+        help="ONNX file (Silero VAD 5 or 6) that judges where somebody speaks (default: energy and spectrum)",
+    )
+
+
 def threads(text: str) -> int:
     """Type of an option that is a number of threads."""
     if not (text.isdecimal() and 1 <= int(text) <= MAX_THREADS):
@@ -164,6 +173,7 @@ def load_model(args: argparse.Namespace) -> Phi4:
             provider=args.provider,
             speculate=not args.no_speculation,
             max_crops=getattr(args, "max_crops", None),
+            voice_activity=getattr(args, "voice_activity", None),
         )
 
 

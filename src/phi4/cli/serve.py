@@ -130,7 +130,13 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--rope-policy", choices=options.ROPE_POLICIES, help="LongRoPE (default: reference)")
     options.add_threads_option(group)
     group.add_argument("--max-crops", type=int, metavar="N", help="local crops a picture may use")
+    options.add_voice_activity_option(group)
     group.add_argument("--no-speculation", action="store_true", help="draw every token by itself")
+    group.add_argument(
+        "--no-batch-invariance",
+        action="store_true",
+        help="let last bits depend on how many answers share a step; a lone one comes up to a tenth sooner",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -167,6 +173,7 @@ def settings_of(args: argparse.Namespace) -> ServerSettings:
         "attention",
         "rope_policy",
         "max_crops",
+        "voice_activity",
     ):
         given[name] = getattr(args, name)
     chosen = {name: value for name, value in given.items() if value is not None}
@@ -184,6 +191,7 @@ def settings_of(args: argparse.Namespace) -> ServerSettings:
         page=not args.no_page,
         log_prompts=args.log_prompts,
         speculate=not args.no_speculation,
+        batch_invariant=not args.no_batch_invariance,
         **chosen,
     )
 

@@ -46,9 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="WORDS",
         help="names and words to expect, with commas; added to the prompt, may be repeated",
     )
-    parser.add_argument(
+    heard = parser.add_mutually_exclusive_group()
+    heard.add_argument(
         "--hear-all", action="store_true", help="hear silence, noise and song too (default: speech alone)"
     )
+    options.add_voice_activity_option(heard)
     parser.add_argument(
         "--max-segment-s",
         type=float,

@@ -15,11 +15,14 @@ from __future__ import annotations
 
 import secrets
 
-from phi4.engine.answer import Answer
-from phi4.engine.drafting import UNKNOWN, PromptLookup
+from phi4.engine.answering.answer import Answer
+from phi4.engine.answering.grammar import GrammarRule, TriggeredGrammar
+from phi4.engine.answering.guards import LoopGuard
+from phi4.engine.answering.stop import EndRule
+from phi4.engine.drawing.drafting import UNKNOWN, PromptLookup
+from phi4.engine.drawing.logit_edits import LogitEdits
+from phi4.engine.drawing.sampler import pack
 from phi4.engine.events import Event
-from phi4.engine.grammar import GrammarRule, TriggeredGrammar
-from phi4.engine.guards import LoopGuard
 from phi4.engine.live.encoder_cache import EncoderCache
 from phi4.engine.live.generating import Generating
 from phi4.engine.live.prefix_cache import PrefixCache
@@ -27,12 +30,9 @@ from phi4.engine.live.prefix_names import BLOCK_POSITIONS
 from phi4.engine.live.scheduler import Scheduler
 from phi4.engine.live.scoring import Scoring
 from phi4.engine.live.sequence import LiveSequence
-from phi4.engine.logit_edits import LogitEdits
 from phi4.engine.longrope import LongRopePolicy
 from phi4.engine.runner import ModelRunner
-from phi4.engine.sampler import pack
 from phi4.engine.stats import EngineStats
-from phi4.engine.stop import EndRule
 from phi4.engine.work import Work, check_work
 from phi4.processing.tokenizer import Phi4Tokenizer
 from phi4.types import ModelInputs
@@ -164,7 +164,11 @@ class EngineCore:
         params, inputs = work.sampling, work.inputs
         edits = LogitEdits(params, text_ids(inputs), self.runner.info.vocab_size)
         guessable = work.grammar is None or isinstance(work.grammar, TriggeredGrammar)
-        guessing = self._speculate and guessable and not edits.follows_draws
+        # A seed asks for the same tokens again. Guesses are checked several positions at a time, which under
+        # quantised weights is not the arithmetic of one position, and whether there are any depends on who
+        # else is being answered.
+        repeatable = params.seed is None or self.runner.info.exact
+        guessing = self._speculate and guessable and repeatable and not edits.follows_draws
         return Generating(
             number,
             inputs,

@@ -1,7 +1,7 @@
 """Prompts to rows, as a generator asks for them: with the choices made when the model was loaded.
 
-How closely pictures are looked at and where media stand in their message are the same for every request
-of a loaded model: `phi4.load` takes them, a request does not.
+How closely pictures are looked at, where media stand in their message and who judges what is speech are the
+same for every request of a loaded model: `phi4.load` takes them, a request does not.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from phi4.errors import InvalidRequest
 from phi4.processing.chat import Placement
 from phi4.processing.media import MediaLimits
 from phi4.processing.processor import Processor
-from phi4.types import AudioArrays, AudioSource, Message, ModelInputs, ToolSpec
+from phi4.processing.recordings import HeardPart, cut_recording
+from phi4.processing.speech_segments import SpeechSettings
+from phi4.processing.speech_signs import DEFAULT_JUDGE, SpeechJudge
+from phi4.types import AudioSource, Message, ModelInputs, ToolSpec
 
 
 class Prepares(Protocol):
@@ -34,8 +37,15 @@ class Prepares(Protocol):
         """The conversation with its videos and files read, for who prepares parts of it several times."""
         ...
 
-    def hear(self, source: AudioSource) -> AudioArrays:
-        """The features of a whole recording."""
+    def hear(
+        self,
+        source: AudioSource,
+        *,
+        timestamps: bool = False,
+        skip_silence: bool = True,
+        settings: SpeechSettings | None = None,
+    ) -> tuple[tuple[HeardPart, ...], float]:
+        """The parts of a recording, none = nobody speaks, and the length of the whole in seconds."""
         ...
 
 
@@ -47,6 +57,7 @@ class LoadedProcessor:
         processor: Does the work.
         max_crops: Local crops a picture may use, fewer = fewer tokens; None = the config's.
         placement: Where media stand in their message, see `ChatRenderer.render`.
+        judge: Says which frames of a recording sound like speech.
 
     Raises:
         InvalidRequest: `max_crops` is more than the model's config allows.
@@ -55,6 +66,7 @@ class LoadedProcessor:
     processor: Processor
     max_crops: int | None = None
     placement: Placement = "inline"
+    judge: SpeechJudge = DEFAULT_JUDGE
 
     def __post_init__(self) -> None:
         vision = self.config.vision
@@ -76,9 +88,34 @@ class LoadedProcessor:
         """The conversation with its videos and files read; see `Processor.plain`."""
         return self.processor.plain(messages)
 
-    def hear(self, source: AudioSource) -> AudioArrays:
-        """The features of a whole recording; see `Processor.hear`."""
-        return self.processor.hear(source)
+    def hear(
+        self,
+        source: AudioSource,
+        *,
+        timestamps: bool = False,
+        skip_silence: bool = True,
+        settings: SpeechSettings | None = None,
+    ) -> tuple[tuple[HeardPart, ...], float]:
+        """The parts of a recording and the length of the whole in seconds; see `cut_recording`.
+
+        Raises:
+            InvalidRequest: As `Processor.hear`; or the judge needs the sound and got features.
+            InvalidMedia: As `Processor.hear`.
+            MissingExtra: The same.
+        """
+        recording, samples = self.processor.hear(source)
+        speech = self.config.speech
+        assert speech is not None, "a model that takes no recordings has refused this one"
+        parts = cut_recording(
+            recording,
+            speech,
+            timestamps=timestamps,
+            skip_silence=skip_silence,
+            settings=settings,
+            judge=self.judge,
+            samples=samples,
+        )
+        return parts, recording.duration_s
 
 
 def check_choices(max_crops: int | None, placement: Placement, limits: MediaLimits) -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from phi4.engine.grammar import Grammar
-from phi4.engine.guards import LoopLimits
+from phi4.engine.answering.grammar import Grammar
+from phi4.engine.answering.guards import LoopLimits
 from phi4.engine.overflow import Overflow
 from phi4.engine.runner import MediaHandle, MediaPiece, Piece, TextPiece
 from phi4.types import Message, ModelInputs, SamplingParams, ToolSpec

@@ -61,6 +61,11 @@ class RunnerInfo:
     mixes_prefill_decode: bool = True
     verifies_drafts_in_batch: bool = True
 
+    @property
+    def exact(self) -> bool:
+        """Whether how rows are cut and put together changes results by rounding of float32 alone."""
+        return self.dtype in ("float32", "fp32")
+
 
 @dataclass(frozen=True)
 class MediaHandle:
@@ -111,7 +116,7 @@ Piece = TextPiece | MediaPiece
 
 @dataclass(frozen=True)
 class PackedSampling:
-    """Sampling as plain numbers; `phi4.engine.sampler` defines the draw they stand for.
+    """Sampling as plain numbers; `phi4.engine.drawing.sampler` defines the draw they stand for.
 
     Attributes:
         temperature: 0 = greedy; the other fields are then ignored.

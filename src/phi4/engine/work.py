@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from phi4.configs.routing import AudioProjector
-from phi4.engine.grammar import Grammar
-from phi4.engine.guards import LoopLimits
-from phi4.engine.logit_edits import checked_bias
+from phi4.engine.answering.grammar import Grammar
+from phi4.engine.answering.guards import LoopLimits
+from phi4.engine.answering.stop import checked_stops
+from phi4.engine.drawing.logit_edits import checked_bias
+from phi4.engine.drawing.sampler import pack
 from phi4.engine.runner import RunnerInfo
-from phi4.engine.sampler import pack
-from phi4.engine.stop import checked_stops
 from phi4.errors import ContextOverflow, InvalidRequest
 from phi4.shapes import IntArray
 from phi4.types import AudioArrays, ImageArrays, ModelInputs, SamplingParams
@@ -33,7 +33,7 @@ class Work:
         adapters: Ordered adapter tuple, see `phi4.engine.adapters.choose_adapters`.
         projector: Audio projector, from the same place.
         tool_names: Functions the prompt offered.
-        keep_markup: Leave calls in the text, markers included, for a caller that reads them itself.
+        keep_markup: As for `Answer`.
         grammar: What may be drawn, fresh for this answer; None = anything.
         salt: Tenant: works of different salts share no cache, so none can time another's prompts.
         loop_guard: When the answer counts as a loop and ends; None = never.

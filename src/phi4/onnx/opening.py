@@ -44,6 +44,7 @@ def open_ort_runner(
     dtype: str | None = None,
     attention: str | None = None,
     adapter: UserAdapters = None,
+    batch_invariant: bool = False,
 ) -> ModelRunner:
     """Open a package's sessions and serve it; graphs that were prepared for this machine are taken first.
 
@@ -56,6 +57,7 @@ def open_ort_runner(
         dtype: Must be None.
         attention: Must be None.
         adapter: The user's own adapter; several = each for the sequences that name it.
+        batch_invariant: See `OrtRunner`.
 
     Raises:
         InvalidRequest: An option that cannot be had here, no package, or one without a slot for an adapter.
@@ -69,7 +71,13 @@ def open_ort_runner(
             "export it first (phi4 export MODEL --out FOLDER), or use the torch runner"
         )
     choice = _with_prepared(choose_session(device), package)
-    return OrtRunner(package, choice, adapter=adapter, eager=modalities is not None)
+    return OrtRunner(
+        package,
+        choice,
+        adapter=adapter,
+        eager=modalities is not None,
+        batch_invariant=batch_invariant,
+    )
 
 
 def _with_prepared(choice: SessionChoice, package: OnnxPackage) -> SessionChoice:

@@ -132,8 +132,10 @@ class Processor:
         inputs = self._fill(chat, max_crops)
         return replace(inputs, loss_mask=_loss_mask(chat, inputs.spans, len(inputs.token_ids)))
 
-    def hear(self, source: AudioSource, name: str = "the recording") -> AudioArrays:
+    def hear(self, source: AudioSource, name: str = "the recording") -> tuple[AudioArrays, FloatArray | None]:
         """The features of a recording, for callers that take it apart before they ask about it.
+
+        Also `[S]`, the samples they are computed of; None = the recording was given as features.
 
         Args:
             source: The recording.
@@ -144,7 +146,16 @@ class Processor:
             InvalidMedia: It is missing, broken, of an unknown format or over a limit.
             MissingExtra: It lies in a container (M4A, MP4, WebM), and PyAV is not installed.
         """
-        return self._audio(source, name)
+        if self.config.speech is None:
+            raise InvalidRequest("this model takes no recordings; use a multimodal one")
+        if isinstance(source, AudioArrays):
+            return source, None
+        if isinstance(source, np.ndarray):
+            samples = _samples(source, name)
+        else:
+            with open_media(source, "audio", **self._opening) as media:
+                name, samples = media.name, decode_audio(media, limits=self._limits)
+        return audio_arrays(samples, self.config.speech, name=name), samples
 
     def plain(self, messages: Sequence[Message | Mapping[str, Any]]) -> tuple[Message, ...]:
         """The conversation, its videos and files expanded to what the renderer knows.
@@ -171,7 +182,7 @@ class Processor:
                     images.append(self._image(slot.part, max_crops, f"picture {len(images) + 1}"))
                     num_tokens += images[-1].num_tokens - 1
                 else:
-                    audios.append(self._audio(slot.part.source, f"recording {len(audios) + 1}"))
+                    audios.append(self.hear(slot.part.source, f"recording {len(audios) + 1}")[0])
                     num_tokens += audios[-1].num_tokens - 1
             except InvalidMedia as error:
                 error.part = slot.part
@@ -226,18 +237,6 @@ class Processor:
         if part.detail is not None:
             max_crops = crop_limit(part.detail, rgb.width, rgb.height, vision, max_crops)
         return tile_image(rgb, vision, max_crops, name=name)
-
-    def _audio(self, source: AudioSource, name: str) -> AudioArrays:
-        """Compute a recording's features; `name` as in `_image`."""
-        if self.config.speech is None:
-            raise InvalidRequest("this model takes no recordings; use a multimodal one")
-        if isinstance(source, AudioArrays):
-            return source
-        if isinstance(source, np.ndarray):
-            return audio_arrays(_samples(source, name), self.config.speech, name=name)
-        with open_media(source, "audio", **self._opening) as media:
-            samples = decode_audio(media, limits=self._limits)
-            return audio_arrays(samples, self.config.speech, name=media.name)
 
 
 def _samples(samples: AnyArray, name: str) -> FloatArray:

@@ -1,6 +1,7 @@
 """Recordings of any length as parts a model hears well: short ones whole, long ones cut at pauses.
 
-    parts = cut_recording(processor.hear("lecture.mp3"), config.speech)
+    recording, samples = processor.hear("lecture.mp3")
+    parts = cut_recording(recording, config.speech)
 
 The speech encoder looks at 40 s at a time, and speech models repeat themselves or invent words on silence and
 on recordings much longer than those they were trained on. So what is longer than 40 s is cut at pauses into
@@ -15,12 +16,9 @@ from dataclasses import dataclass, replace
 
 from phi4.configs import SpeechConfig
 from phi4.processing.mel import cut_audio
-from phi4.processing.speech_segments import (
-    FRAMES_PER_S,
-    WINDOW_S,
-    SpeechSettings,
-    segment_speech,
-)
+from phi4.processing.speech_segments import WINDOW_S, SpeechSettings, segment_speech
+from phi4.processing.speech_signs import DEFAULT_JUDGE, FRAMES_PER_S, SpeechJudge
+from phi4.shapes import FloatArray
 from phi4.types import AudioArrays
 
 WHOLE = 4 / 3
@@ -53,6 +51,8 @@ def cut_recording(
     timestamps: bool = False,
     skip_silence: bool = True,
     settings: SpeechSettings | None = None,
+    judge: SpeechJudge = DEFAULT_JUDGE,
+    samples: FloatArray | None = None,
 ) -> tuple[HeardPart, ...]:
     """The parts of a recording, in order and without overlap; none when nobody speaks.
 
@@ -61,14 +61,19 @@ def cut_recording(
         cfg: Speech config of the model.
         timestamps: Cut at pauses even what could be heard in one piece, for the times.
         skip_silence: False = every second is in a part, for sound that is no speech.
-        settings: What counts as speech, and how long a part may be; None = as long as the model's
+        settings: What belongs together, and how long a part may be; None = as long as the model's
             training clips.
+        judge: Says which frames sound like speech.
+        samples: What the recording's features were computed of, for a judge that needs it.
+
+    Raises:
+        InvalidRequest: The judge needs samples, and there are none.
     """
     settings = settings or SpeechSettings(max_segment_s=cfg.max_segment_s)
     whole_s = min(WINDOW_S, WHOLE * settings.max_segment_s)
     if timestamps:
         settings = replace(settings, pause_s=min(settings.pause_s, TIMED_PAUSE_S))
-    segments = segment_speech(recording.features, settings, skip_silence=skip_silence)
+    segments = segment_speech(recording.features, settings, judge, samples, skip_silence=skip_silence)
     voiced = [
         tuple(
             (start / FRAMES_PER_S, min(stop / FRAMES_PER_S, recording.duration_s)) for start, stop in regions

@@ -1,67 +1,48 @@
-"""Where somebody speaks in a recording: voice activity read off the log-mel frames the model hears anyway.
+"""Where somebody speaks in a recording, and where to cut it.
 
     regions = find_speech(features)       # ((first frame, frame behind the last), ...); () = silence
     segments = segment_speech(features)   # the same, grouped into at most 30 s, cut at quiet places
 
-Two signs decide, without a model. Energy: how far the strongest bands rise above the level they have in the
-quiet tenth of the seconds around. Spectrum: speech has formants, noise of any colour has none, so what stays
-of a spectrum without its tilt is uneven or flat. Steady sounds (fans, hum) become part of the floor.
+A judge says of each frame how much it sounds like speech: ours (`speech_signs`) or a model. Everything else
+is decided here: what belongs together, what is too short to be speech, and where a segment ends.
 
-Left out on purpose: telling speech from song or from music, and who speaks.
+Left out on purpose: who speaks.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
 from phi4.errors import InvalidRequest
-from phi4.processing.mel import mel_matrix
+from phi4.processing.speech_signs import (
+    DEFAULT_JUDGE,
+    FRAMES_PER_S,
+    Evidence,
+    SpeechJudge,
+    band_levels,
+)
 from phi4.shapes import AnyArray, BoolArray, FloatArray
 
-FRAMES_PER_S = 100
 WINDOW_S = 40.0
 """What the speech encoder looks at in one piece: 500 positions of 80 ms."""
 LEAST_SEGMENT_S = 1.0
 Region = tuple[int, int]
 """Half-open range of frames of 10 ms."""
 
-_BANDS = slice(5, 68)
-"""Mel bands of 200 Hz to 5 kHz, where voices have most of their energy."""
-_SMOOTH_FRAMES = 5
-_FLOOR_STEP = 5
-_FLOOR_REACH_FRAMES = 1000
-"""The floor of a second is read off the 10 s before and behind it."""
-_FLOOR_PERCENTILE = 10.0
-_NUM_TOP_BANDS = 16
-_BLOCK_FRAMES = FRAMES_PER_S
-
 
 @dataclass(frozen=True)
 class SpeechSettings:
-    """What counts as speech, and how long a segment may be. Levels are in dB, full-scale white noise = 0.
+    """What belongs together, and how long a segment may be.
 
     Attributes:
-        onset_db: Rise above the floor at which speech begins, mean over the sixteen bands that rise most.
-        hold_db: Rise above which it goes on.
-        least_level_db: Nothing below this is heard as background: silence with a little noise stays silence.
-        structure_db: Unevenness a spectrum must have, once its tilt is taken out, to be a voice's.
-        structured_s: How long a stretch must be uneven, all together, to be speech.
-        structured_share: And for which share of its length.
         join_s: Gaps up to this are bridged: stops and breaths within a phrase.
         pad_s: Added before and behind each stretch, for its soft beginning and end.
         pause_s: A gap of this length between padded stretches always ends a segment.
         max_segment_s: Longest segment; the released model was trained on clips up to 30 s for most tasks.
     """
 
-    onset_db: float = 10.0
-    hold_db: float = 7.5
-    least_level_db: float = -85.0
-    structure_db: float = 3.5
-    structured_s: float = 0.06
-    structured_share: float = 0.05
     join_s: float = 0.3
     pad_s: float = 0.2
     pause_s: float = 2.0
@@ -97,39 +78,58 @@ class SpeechSegment:
     voiced: tuple[Region, ...]
 
 
-def find_speech(features: FloatArray, settings: SpeechSettings = DEFAULT_SPEECH) -> tuple[Region, ...]:
+def find_speech(
+    features: FloatArray,
+    settings: SpeechSettings = DEFAULT_SPEECH,
+    judge: SpeechJudge = DEFAULT_JUDGE,
+    samples: FloatArray | None = None,
+) -> tuple[Region, ...]:
     """Stretches in which somebody speaks, in order and apart; none = silence, or sound without a voice.
 
     Args:
         features: `[A, M]` log-mel of a recording at 16 kHz, from `phi4.processing.mel.log_mel`.
         settings: See `SpeechSettings`.
+        judge: Says which frames sound like speech.
+        samples: `[S]`, what the features were computed of, for a judge that needs it.
+
+    Raises:
+        InvalidRequest: The judge needs samples, and there are none.
     """
     if not len(features):
         return ()
-    levels = _smoothed(_band_levels(features))
-    rise = _rise(levels, settings.least_level_db)
-    structured = np.concatenate([[0], np.cumsum(_unevenness(levels) >= settings.structure_db)])
-    least = settings.structured_s * FRAMES_PER_S
-    joined = _joined(_active(rise, settings), round(settings.join_s * FRAMES_PER_S))
+    evidence = judge.judge(features, samples)
+    proven = np.concatenate([[0], np.cumsum(evidence.proof)])
+    least = evidence.least_s * FRAMES_PER_S
+    joined = _joined(_active(evidence), round(settings.join_s * FRAMES_PER_S))
     spoken = [
         (start, stop)
         for start, stop in joined
-        if structured[stop] - structured[start] >= max(least, settings.structured_share * (stop - start))
+        if proven[stop] - proven[start] >= max(least, evidence.least_share * (stop - start))
     ]
     return _padded(spoken, round(settings.pad_s * FRAMES_PER_S), len(features))
 
 
 def segment_speech(
-    features: FloatArray, settings: SpeechSettings = DEFAULT_SPEECH, *, skip_silence: bool = True
+    features: FloatArray,
+    settings: SpeechSettings = DEFAULT_SPEECH,
+    judge: SpeechJudge = DEFAULT_JUDGE,
+    samples: FloatArray | None = None,
+    *,
+    skip_silence: bool = True,
 ) -> tuple[SpeechSegment, ...]:
     """Cut a recording into segments, at pauses where there are any and at its quietest places elsewhere.
 
     Args:
         features: As in `find_speech`.
         settings: See `SpeechSettings`.
-        skip_silence: False = every frame is in a segment, speech or not.
+        judge: As in `find_speech`.
+        samples: The same.
+        skip_silence: False = every frame is in a segment, speech or not; no judge is asked.
+
+    Raises:
+        InvalidRequest: As `find_speech`.
     """
-    regions = find_speech(features, settings) if skip_silence else ((0, len(features)),)
+    regions = find_speech(features, settings, judge, samples) if skip_silence else ((0, len(features)),)
     most = max(2, round(settings.max_segment_s * FRAMES_PER_S))
     longest = max((stop - start for start, stop in regions), default=0)
     loudness = _loudness(features) if longest > most else np.zeros(0, np.float32)
@@ -137,65 +137,13 @@ def segment_speech(
     return _grouped(pieces, most, round(settings.pause_s * FRAMES_PER_S))
 
 
-@lru_cache(maxsize=1)
-def _white_noise_db() -> FloatArray:
-    """Mel levels `[M]` that full-scale white noise has, in dB; pre-emphasis and filter widths are in it."""
-    angle = 2.0 * np.pi * np.arange(len(mel_matrix())) / 512
-    pre_emphasis = 1.0 + 0.97**2 - 2.0 * 0.97 * np.cos(angle)
-    window = 0.54 - 0.46 * np.cos(2.0 * np.pi * np.arange(400) / 399)
-    power = (mel_matrix() * pre_emphasis[:, None]).sum(axis=0) * (window**2).sum() * 2.0**30
-    return np.asarray(10.0 * np.log10(power), np.float32)
-
-
-def _band_levels(features: FloatArray) -> FloatArray:
-    """`[A, bands]` in dB, white noise of any loudness equal in all bands."""
-    decibels: FloatArray = features[:, _BANDS] * np.float32(10.0 / np.log(10.0))
-    decibels -= _white_noise_db()[_BANDS]
-    return decibels
-
-
-def _smoothed(levels: FloatArray) -> FloatArray:
-    """Mean over five frames around each; a click of one frame loses most of its height."""
-    half = _SMOOTH_FRAMES // 2
-    wide = np.pad(levels, ((half, half), (0, 0)), mode="edge")
-    total: FloatArray = wide[: len(levels)].copy()
-    for shift in range(1, _SMOOTH_FRAMES):
-        total += wide[shift : shift + len(levels)]
-    return np.asarray(total / _SMOOTH_FRAMES, np.float32)
-
-
-def _rise(levels: FloatArray, least_level_db: float) -> FloatArray:
-    """`[A]`: how far the bands that rise most stand above their floor, in dB."""
-    rise = np.empty(len(levels), np.float32)
-    sampled = levels[::_FLOOR_STEP]
-    for start in range(0, len(levels), _BLOCK_FRAMES):
-        first = max(0, start - _FLOOR_REACH_FRAMES) // _FLOOR_STEP
-        near = sampled[first : (start + _BLOCK_FRAMES + _FLOOR_REACH_FRAMES) // _FLOOR_STEP + 1]
-        floor = np.percentile(near, _FLOOR_PERCENTILE, axis=0)
-        above = levels[start : start + _BLOCK_FRAMES] - np.maximum(floor, least_level_db)
-        rise[start : start + _BLOCK_FRAMES] = np.partition(above, -_NUM_TOP_BANDS, axis=1)[
-            :, -_NUM_TOP_BANDS:
-        ].mean(axis=1)
-    return rise
-
-
-def _unevenness(levels: FloatArray) -> FloatArray:
-    """`[A]`: dB between the mean power of a spectrum and its mean level, after its tilt is taken out.
-
-    Below 1 for noise of nearly any colour; 5 to 15 for vowels, whose formants stand out.
-    """
-    slope = np.linspace(-1.0, 1.0, levels.shape[1], dtype=np.float32)
-    tilt = (levels @ slope) / (slope @ slope)
-    flat = levels - levels.mean(axis=1, keepdims=True) - tilt[:, None] * slope
-    powers = np.exp(flat * np.float32(np.log(10.0) / 10.0))
-    return np.asarray(10.0 * np.log10(powers.mean(axis=1)), np.float32)
-
-
-def _active(rise: FloatArray, settings: SpeechSettings) -> list[Region]:
-    """Runs above the lower threshold that reach the upper one somewhere."""
-    reached = np.concatenate([[0], np.cumsum(rise >= settings.onset_db)])
+def _active(evidence: Evidence) -> list[Region]:
+    """Runs above the lower level that reach the upper one somewhere."""
+    reached = np.concatenate([[0], np.cumsum(evidence.level >= evidence.onset)])
     return [
-        (start, stop) for start, stop in _runs(rise >= settings.hold_db) if reached[stop] > reached[start]
+        (start, stop)
+        for start, stop in _runs(evidence.level >= evidence.hold)
+        if reached[stop] > reached[start]
     ]
 
 
@@ -222,7 +170,7 @@ def _padded(regions: list[Region], pad: int, num_frames: int) -> tuple[Region, .
 
 def _loudness(features: FloatArray) -> FloatArray:
     """`[A]`: mean level in dB over a fifth of a second around each frame; for finding quiet places."""
-    mean: AnyArray = _band_levels(features).mean(axis=1, dtype=np.float64)
+    mean: AnyArray = band_levels(features).mean(axis=1, dtype=np.float64)
     half = FRAMES_PER_S // 10
     total = np.cumsum(np.pad(mean, (half + 1, half), mode="edge"))
     return np.asarray((total[2 * half + 1 :] - total[: -2 * half - 1]) / (2 * half + 1), np.float32)

@@ -17,9 +17,12 @@ from typing import Any
 from phi4.types import ToolCall
 
 JSON_SPACE = " \t\r\n"
+CALL_BEGIN, CALL_END = "\ud800", "\udbff"
+"""The model's own tokens around a call, in text on its way to a parser: halves of characters, which decoded
+text never has, so that nothing a model spells out in ordinary tokens is taken for them."""
 MAX_DEPTH = 64
 _OUTSIDE_STRING = re.compile(r"[ \t\r\n0-9+\-.eE,:trufalsn]+")
-_INSIDE_STRING = re.compile(r'[^"\\\x00-\x1f]+')
+_INSIDE_STRING = re.compile(rf'[^"\\\x00-\x1f{CALL_BEGIN}{CALL_END}]+')
 # An object whose first key is none of these is no call; seeing that early keeps JSON answers streaming.
 _FIRST_KEYS = frozenset(("name", "arguments", "parameters", "function", "type", "id"))
 
@@ -51,7 +54,7 @@ class JsonScanner:
             self._remember(match[0])
             return match.end()
         char = text[position]
-        if char < " ":
+        if char < " " or char in (CALL_BEGIN, CALL_END):
             self.failed = True
             return position
         if self._escaped or char == "\\":

@@ -1,35 +1,36 @@
 """Tool calls in the model's answer, found while it streams and in every spelling seen in use.
 
-Understood: `functools[...]`; `<|tool_call|>...<|/tool_call|>`, the end marker may be missing; a bare
-JSON list or object at the start of a line, also inside a code fence. Each call is
-`{name, arguments}` (or `parameters`; arguments may be JSON text; `{"function": {...}}` wrappers too).
-Whatever does not turn out to be calls, broken JSON included, comes out as ordinary text.
+Native calls stand between the model's own control tokens, which `engine.answer` hands over as `CALL_BEGIN`
+and `CALL_END`, two characters no text has. Other dialects are text: `functools[...]`; `<|tool_call|>` and
+`<|/tool_call|>` spelled out, the latter may be missing; a bare JSON list or object at the start of a line,
+also inside a code fence. Each call is `{name, arguments}` (or `parameters`; arguments may be JSON text;
+`{"function": {...}}` wrappers too). Whatever does not turn out to be calls, broken JSON included, is ordinary
+text, without control tokens; a native call that is cut off by the end of the answer is not shown.
 
 The parser moves over the answer one character at a time and never goes back: work is linear, and how
-the text was cut into pieces cannot matter. Left out on purpose: checking arguments against schemas.
+the text was cut into pieces cannot matter. Left out on purpose: knowing schemas; see `judge`.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from phi4.processing.tool_json import JSON_SPACE, JsonScanner, read_calls
+from phi4.processing.tool_json import CALL_BEGIN, CALL_END, JSON_SPACE, JsonScanner, read_calls
+from phi4.processing.tool_openings import (
+    CLOSERS,
+    FENCE,
+    FUNCTOOLS,
+    SPELLED,
+    ends_blank,
+    find_opening,
+    partial_opening,
+)
 from phi4.processing.tool_stream import CallFollower, ToolCallDelta, unsent
 from phi4.types import ToolCall
 
-_FUNCTOOLS = "functools["
-_CALL = "<|tool_call|>"
-_CALL_END = "<|/tool_call|>"
-_FENCE = "```"
-# Bare JSON and fences count at the start of a line only: behind a newline that is examined together with
-# them, or (`_LINE`) where the parser knows that it stands at a line start.
-_BRACKET_OR_FENCE = r"[ \t]*(?P<open>[\[{]|```[A-Za-z_]{0,16}\r?\n)"
-_OPENING = re.compile(r"functools\[|<\|tool_call\|>|\n" + _BRACKET_OR_FENCE)
-_LINE = re.compile(_BRACKET_OR_FENCE)
-_PARTIAL_FENCE = re.compile(r"`{1,2}|```[A-Za-z_]{0,16}\r?")
-_LONGEST_PARTIAL = 24
+Judge = Callable[[Sequence[ToolCall]], bool]
+"""Whether calls that were not written the native way may count as calls."""
 
 
 @dataclass(frozen=True)
@@ -76,27 +77,42 @@ class ToolCallParser:
     Text that may still become a call is held back until that is decided.
     """
 
-    def __init__(self, tool_names: Collection[str] | None = None, *, stream: bool = False) -> None:
+    def __init__(
+        self,
+        tool_names: Collection[str] | None = None,
+        *,
+        stream: bool = False,
+        dialects: bool = True,
+        judge: Judge | None = None,
+        most: int | None = None,
+    ) -> None:
         """Start an empty answer.
 
         Args:
             tool_names: Functions that were offered. Bare JSON counts as a call only when it names one of
-                them; None = not known, any name counts. Marked calls always count.
-            stream: Also give out calls as they are written, as `ToolCallDelta`s. A call that is cut off by
-                the end of the answer is then neither text nor finished; one that turns out broken is text,
-                too. Bare JSON may be no call until its end: it comes whole.
+                them; None = not known, any name counts.
+            stream: Also give out calls as they are written, as `ToolCallDelta`s: native ones in pieces,
+                others whole, since they may be no calls until their end.
+            dialects: False = only native calls count, everything else is text.
+            judge: Asked about calls in any other dialect; what it refuses is text. None = marked ones count
+                whatever they name, so that the caller can answer that there is no such function. Native calls
+                are not asked about: who judges has them written under a grammar.
+            most: Calls an answer may hold; those beyond are neither text nor calls. None = any number.
         """
         self._names = None if tool_names is None else frozenset(tool_names)
         self._events: list[ParserEvent] = []
         self._text: list[str] = []  # decided text that is not yet an event
         self._num_calls = 0
         self._state = self._in_text
-        self._wrapper = ""  # what the calls stand in: _CALL, _FENCE, _FUNCTOOLS or nothing
+        self._wrapper = ""  # what the calls stand in: CALL_BEGIN, SPELLED, FENCE, FUNCTOOLS or nothing
         self._partial = ""  # short text that may begin an opening or a closing marker
         self._blank = True  # only white space so far on the line on which `_partial` starts
         self._held: list[str] = []  # text since the opening, shown again if this is no call
         self._stream = stream
-        self._follower: CallFollower | None = None  # of the marked calls that are being written
+        self._dialects = dialects
+        self._judge = judge
+        self._most = most
+        self._follower: CallFollower | None = None  # of the native calls that are being written
         self._json = JsonScanner()
 
     def push(self, text: str) -> list[ParserEvent]:
@@ -109,8 +125,8 @@ class ToolCallParser:
         return self._take_events()
 
     def flush(self) -> list[ParserEvent]:
-        """End the answer; what never became a call comes out as text, unless it was given out in pieces."""
-        if self._follower is None or not self._follower.sent:
+        """End the answer; what never became a call comes out as text, unless it was a native one."""
+        if self._wrapper != CALL_BEGIN:
             self._emit("".join(self._held) + self._partial)
         self._held, self._partial, self._follower = [], "", None
         self._state, self._wrapper, self._blank = self._in_text, "", True
@@ -132,40 +148,41 @@ class ToolCallParser:
             self._text = []
 
     def _in_text(self, text: str, start: int) -> int:
-        match = _LINE.match(text, start) if self._blank else None
-        match = match or _OPENING.search(text, start)
-        if match is None:
-            held = _partial_opening(text, start, self._blank)
+        found = find_opening(text, start, self._blank, self._dialects)
+        if found is None:
+            held = partial_opening(text, start, self._blank) if self._dialects else len(text)
             self._emit_line_aware(text[start:held])
             self._partial = text[held:]
             return len(text)
-        opening = match["open"] or match[0]
-        self._wrapper = ""
-        begin = match.end() - len(opening)
+        opening, end = found
+        begin = end - len(opening)
         self._emit_line_aware(text[start:begin])
+        self._wrapper = ""
+        if opening == CALL_END:
+            return end
         if opening[0] in "[{":
             return self._start_json(begin)
-        self._held = [opening]
-        self._wrapper = _FENCE if opening.startswith(_FENCE) else opening
-        if opening == _FUNCTOOLS:
+        self._held = [] if opening == CALL_BEGIN else [opening]
+        self._wrapper = FENCE if opening.startswith(FENCE) else opening
+        if opening == FUNCTOOLS:
             self._held = [opening[:-1]]
-            return self._start_json(match.end() - 1)
+            return self._start_json(end - 1)
         self._state = self._before_json
-        return match.end()
+        return end
 
     def _emit_line_aware(self, text: str) -> None:
         self._emit(text)
-        self._blank = _ends_blank(text, self._blank)
+        self._blank = ends_blank(text, self._blank)
 
     def _start_json(self, position: int) -> int:
         self._json = JsonScanner()
-        marked = self._wrapper in (_CALL, _FUNCTOOLS)
-        self._follower = CallFollower(self._num_calls) if self._stream and marked else None
+        followed = self._stream and self._wrapper == CALL_BEGIN
+        self._follower = CallFollower(self._num_calls) if followed else None
         self._state = self._in_json
         return position
 
     def _before_json(self, text: str, start: int) -> int:
-        """After `<|tool_call|>` or an opening fence: white space, then a bracket, or it is no call."""
+        """After a marker or an opening fence: white space, then a bracket, or it is no call."""
         if text[start] in "[{":
             return self._start_json(start)
         if text[start] in JSON_SPACE:
@@ -177,7 +194,8 @@ class ToolCallParser:
         end = self._json.scan(text, start)
         self._held.append(text[start:end])
         if self._follower is not None:
-            pieces = self._follower.push(text[start:end])
+            followed = self._follower.push(text[start:end])
+            pieces = [piece for piece in followed if self._has_room(piece.index)]
             if pieces:
                 self._end_text()
                 self._events += pieces
@@ -188,29 +206,41 @@ class ToolCallParser:
         return end
 
     def _finish_json(self) -> None:
-        marker = {_CALL: _CALL, _FUNCTOOLS: _FUNCTOOLS[:-1]}.get(self._wrapper)
-        source = "".join(self._held)
-        if marker:
-            source = source.removeprefix(marker)
-        elif self._wrapper == _FENCE:
-            source = source[source.find("\n") + 1 :] if source.startswith(_FENCE) else source
-        calls = read_calls(source, self._num_calls, None if marker else self._names)
+        calls = self._read("".join(self._held))
         if not calls:
             self._give_up(0)
             return
-        self._end_text()
-        if self._stream:
-            sent = self._follower.sent if self._follower is not None else ()
-            self._events += unsent(calls, self._num_calls, sent)
-        self._events.append(CallsFinished(calls))
-        self._num_calls += len(calls)
+        sent = self._follower.sent if self._follower is not None else ()
+        kept = calls if self._most is None else calls[: max(0, self._most - self._num_calls)]
+        if kept:
+            self._end_text()
+            if self._stream:
+                self._events += unsent(kept, self._num_calls, sent)
+            self._events.append(CallsFinished(kept))
+        self._num_calls += len(kept)
         self._held, self._follower = [], None
         self._blank = True
-        self._state = self._after_json if self._wrapper in (_CALL, _FENCE) else self._in_text
+        self._state = self._after_json if self._wrapper in CLOSERS else self._in_text
+
+    def _read(self, source: str) -> tuple[ToolCall, ...]:
+        """The calls in what was held; none = it is text."""
+        marker = {SPELLED: SPELLED, FUNCTOOLS: FUNCTOOLS[:-1]}.get(self._wrapper, "")
+        if self._wrapper == FENCE and source.startswith(FENCE):
+            source = source[source.find("\n") + 1 :]
+        marked = self._wrapper in (CALL_BEGIN, SPELLED, FUNCTOOLS)
+        calls = read_calls(source.removeprefix(marker), self._num_calls, None if marked else self._names)
+        if calls and self._judge is not None and self._wrapper != CALL_BEGIN:
+            # Of calls there is no room for, one is enough to tell whether this is text.
+            room = len(calls) if self._most is None else max(1, self._most - self._num_calls)
+            return calls if self._judge(calls[:room]) else ()
+        return calls
+
+    def _has_room(self, index: int) -> bool:
+        return self._most is None or index < self._most
 
     def _after_json(self, text: str, start: int) -> int:
         """Inside a wrapper, behind finished calls: white space, more calls, or the closing marker."""
-        closer = _CALL_END if self._wrapper == _CALL else _FENCE
+        closer = CLOSERS[self._wrapper]
         if text[start] in JSON_SPACE:
             return start + 1
         if text[start] in "[{":
@@ -226,27 +256,9 @@ class ToolCallParser:
         return start + len(closer)
 
     def _give_up(self, position: int) -> int:
-        """Show the held text and go on as text from `position`."""
-        held = "".join(self._held)
+        """Show the held text, unless it was given out in pieces, and go on as text from `position`."""
+        sent = self._follower is not None and self._follower.sent
+        held = "" if sent else "".join(self._held)
         self._held, self._follower, self._wrapper, self._state = [], None, "", self._in_text
         self._emit_line_aware(held)
         return position
-
-
-def _partial_opening(text: str, start: int, blank: bool) -> int:
-    """Index from which `text` may be the beginning of an opening that continues in the next piece."""
-    tail_start = max(start, len(text) - _LONGEST_PARTIAL)
-    for begin in range(tail_start, len(text)):
-        tail = text[begin:]
-        if _FUNCTOOLS.startswith(tail) or _CALL.startswith(tail):
-            return begin
-        at_line_start = tail[0] == "`" and _ends_blank(text[start:begin], blank)
-        if at_line_start and _PARTIAL_FENCE.fullmatch(tail):
-            return begin
-    return len(text)
-
-
-def _ends_blank(text: str, blank_before: bool) -> bool:
-    """Is the last line of `text` only spaces and tabs so far?"""
-    newline = text.rfind("\n")
-    return not text[newline + 1 :].strip(" \t") and (newline >= 0 or blank_before)

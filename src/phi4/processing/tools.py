@@ -2,8 +2,8 @@
 
 `normalise_tools` accepts the JSON-schema form (bare, or wrapped as `{"type": "function", ...}`) and
 the short form of the model card, where `parameters` maps argument names to `{description, type,
-default}`. The prompt shows each definition in the form and key order it was given;
-`ToolSpec.parameters` is always a JSON schema, for checking arguments.
+default}`. The prompt shows each definition in the form and key order it was given, without `strict`, which
+is said to whoever checks arguments; `ToolSpec.parameters` is always a JSON schema, for doing that.
 
 Left out on purpose: running tools, and parsing the model's calls (`tool_parser`).
 """
@@ -72,7 +72,7 @@ def _json(value: Any, what: str) -> str:
 
 def _definition(spec: ToolSpec) -> Mapping[str, Any]:
     if spec.definition is not None:
-        return spec.definition
+        return {key: value for key, value in spec.definition.items() if key != "strict"}
     return {"name": spec.name, "description": spec.description, "parameters": dict(spec.parameters)}
 
 

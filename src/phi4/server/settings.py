@@ -56,6 +56,9 @@ class ServerSettings:
         max_crops: The same.
         placement: The same.
         speculate: The same.
+        voice_activity: The same; preparers read the file when they start, and no request names one.
+        batch_invariant: Compute answers so that none depends on how many others are computed with it, which
+            takes a lone one of a large model up to a tenth longer; see `OrtRunner`.
         served_names: Names a request may call the model by; empty = the model's own (`ModelCard.name`).
         adapters: (name, directory) of users' adapters an operator offers, PEFT layout.
         prefix_cache_bytes: Cache memory kept for what prompts begin with, so that it is computed once; 0 =
@@ -129,6 +132,8 @@ class ServerSettings:
     max_crops: int | None = None
     placement: Placement = "inline"
     speculate: bool = True
+    voice_activity: str | None = None
+    batch_invariant: bool = True
     served_names: tuple[str, ...] = ()
     adapters: tuple[tuple[str, str], ...] = ()
     prefix_cache_bytes: int = 2**30

@@ -66,6 +66,10 @@ class Turns:
         """Places waited for."""
         return sum(entry.width for line in self._lines.values() for entry in line)
 
+    def expect(self, tokens_per_s: float) -> None:
+        """See `Waits.expect`."""
+        self._waits.expect(tokens_per_s)
+
     def places(self, key: str) -> int:
         """Places of a key, taken and waited for."""
         waiting = sum(entry.width for entry in self._lines.get(key, ()))

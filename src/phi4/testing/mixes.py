@@ -14,10 +14,10 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
+from phi4.engine.answering.grammar import Grammar
+from phi4.engine.answering.guards import LoopLimits
 from phi4.engine.core import EngineCore
 from phi4.engine.events import TargetScores
-from phi4.engine.grammar import Grammar
-from phi4.engine.guards import LoopLimits
 from phi4.engine.work import Work
 from phi4.shapes import BoolArray, IntArray
 from phi4.types import AudioArrays, Completion, ImageArrays, MediaSpan, ModelInputs, SamplingParams

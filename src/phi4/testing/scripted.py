@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from phi4.configs.routing import AudioProjector
+from phi4.engine.drawing.sampler import draw, edited, log_softmax, top_candidates
 from phi4.engine.runner import (
     Draw,
     MediaHandle,
@@ -26,7 +27,6 @@ from phi4.engine.runner import (
     TextPiece,
     no_result,
 )
-from phi4.engine.sampler import draw, edited, log_softmax, top_candidates
 from phi4.errors import ContextOverflow, OutOfMemory
 from phi4.shapes import FloatArray
 from phi4.types import AudioArrays, ImageArrays

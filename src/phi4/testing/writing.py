@@ -14,8 +14,8 @@ from typing import Protocol
 
 import numpy as np
 
+from phi4.engine.drawing.sampler import draw
 from phi4.engine.runner import PackedSampling
-from phi4.engine.sampler import draw
 from phi4.processing.tokenizer import Phi4Tokenizer
 from phi4.shapes import BoolArray
 

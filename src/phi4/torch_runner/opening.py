@@ -37,6 +37,7 @@ def open_torch_runner(
     dtype: str | None = None,
     attention: str | None = None,
     adapter: UserAdapters = None,
+    batch_invariant: bool = False,
 ) -> ModelRunner:
     """Load a model and serve it.
 
@@ -47,6 +48,8 @@ def open_torch_runner(
         dtype: Arithmetic; None = fp32 for a small model, else bf16, see `loaded_dtype`.
         attention: "sdpa", "eager" or "flash"; None = flash where installed and supported, else sdpa.
         adapter: The user's own adapter, loaded now; several = each for the sequences that name it.
+        batch_invariant: Changes nothing: in float32 rows differ by rounding with how many there are, in
+            bfloat16 by more, and the kernels have no other form.
 
     Raises:
         InvalidRequest: An option that cannot be had here.

@@ -1,4 +1,4 @@
-"""The draw on the device, equal to `phi4.engine.sampler` token for token.
+"""The draw on the device, equal to `phi4.engine.drawing.sampler` token for token.
 
 Random numbers come from the same counter-based generator, computed on the host (one number a row), so
 no generator state lives on the device. Running sums are taken in float64 on both sides: the order of
@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from phi4.engine.drawing.sampler import log_share, uniform
 from phi4.engine.runner import Bias, PackedSampling, Scale
-from phi4.engine.sampler import log_share, uniform
 from phi4.shapes import BoolArray, FloatArray, IntArray
 
 
@@ -57,7 +57,7 @@ def draw_tokens(logits: Tensor, draws: Sequence[DrawRequest]) -> Tensor:
 
 
 def _edited(logits: Tensor, draws: Sequence[DrawRequest]) -> Tensor:
-    """Logits scaled, then biased, as `phi4.engine.sampler.edited` does; the input stays as it is."""
+    """Logits scaled, then biased, as `phi4.engine.drawing.sampler.edited` does; the input stays as it is."""
     scales = [(row, d.scale.ids, d.scale.factors) for row, d in enumerate(draws) if d.scale is not None]
     if scales:
         places, factors = _entries(scales, logits.device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 
 import phi4
-from phi4.errors import InvalidMedia, InvalidRequest
+from phi4.errors import InvalidArtifact, InvalidMedia, InvalidRequest
+from phi4.processing.mel import audio_arrays
 from phi4.processing.prompts import SEPARATOR
 from phi4.processing.stitching import Transcript
 from phi4.testing.media import audio_bytes
@@ -101,7 +103,9 @@ def test_everything_is_heard_on_request(model: phi4.Phi4) -> None:
 def test_files_bytes_and_features_are_heard_alike(model: phi4.Phi4, tmp_path: Path) -> None:
     content = audio_bytes(SHORT, 16000, subtype="FLOAT")
     (tmp_path / "talk.wav").write_bytes(content)
-    features = model.generator.processor.hear(SHORT)
+    speech = model.config.speech
+    assert speech is not None
+    features = audio_arrays(SHORT, speech)
     answers = {
         model.transcribe(s, **FEW).token_ids for s in (SHORT, content, tmp_path / "talk.wav", features)
     }
@@ -152,6 +156,27 @@ def test_wrong_options_are_told_before_anything_is_decoded(model: phi4.Phi4) -> 
         model.translate(b"no recording", "Klingon")
     with pytest.raises(InvalidMedia, match=r"no known format|text file"):
         model.transcribe(b"no recording")
+
+
+def test_a_model_of_voice_activity_judges_instead_of_ours(
+    model: phi4.Phi4, voice_model: Callable[..., Path]
+) -> None:
+    judged = phi4.load(model.path or "", voice_activity=voice_model("energy"))
+    speech = model.config.speech
+    assert speech is not None
+    noise = np.random.default_rng(0).normal(0, 0.1, 32000).astype(np.float32)
+    assert model.transcribe(noise, **FEW).segments == ()
+    assert len(judged.transcribe(noise, **FEW).segments) == 1
+    assert judged.transcribe(np.zeros_like(noise), **FEW).segments == ()
+    features = audio_arrays(noise, speech)
+    with pytest.raises(InvalidRequest, match="hears samples, and this recording was given as features"):
+        judged.transcribe(features, **FEW)
+    assert judged.transcribe(features, skip_silence=False, **FEW).usage.audio_tokens == 25
+
+
+def test_a_file_of_no_voice_activity_is_refused_before_a_model_is_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArtifact, match=r"gone\.onnx: no such file; a voice-activity model has"):
+        phi4.load("no/such/model", voice_activity=tmp_path / "gone.onnx")
 
 
 def test_a_model_without_ears_says_so(tmp_path: Path) -> None:

@@ -88,3 +88,4 @@ def test_switches_reach_the_settings() -> None:
         "https://a",
         "app://b",
     )
+    assert parsed("--voice-activity", "vad.onnx").voice_activity == "vad.onnx"

@@ -104,6 +104,12 @@ def test_each_format_goes_to_standard_output(capsys: pytest.CaptureFixture[str],
     ]
 
 
+def test_everything_is_heard_or_a_model_judges(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["transcribe", "a.wav", "--hear-all", "--voice-activity", "vad.onnx"])
+    assert "--voice-activity: not allowed with argument --hear-all" in capsys.readouterr().err
+
+
 def test_options_reach_the_model(model: Model) -> None:
     line = ["transcribe", "a.wav", "--hot-words", "Ada,Grace", "--hot-words", "Alan", "--hear-all"]
     assert main([*line, "--max-segment-s", "9.5", "--temperature", "0.5"]) == 0

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from phi4.engine.answering.guards import LoopLimits
 from phi4.engine.core import EngineCore
+from phi4.engine.drawing.sampler import log_softmax
 from phi4.engine.events import TargetScores
-from phi4.engine.guards import LoopLimits
-from phi4.engine.sampler import log_softmax
 from phi4.engine.work import Work
 from phi4.errors import ContextOverflow, InvalidRequest
 from phi4.processing.tokenizer import Phi4Tokenizer
+from phi4.processing.tool_json import CALL_BEGIN, CALL_END
 from phi4.testing.mixes import RandomGrammar, answers_of
 from phi4.testing.scripted import ScriptedRunner, babbling, saying
 from phi4.types import Completion, ModelInputs, SamplingParams
@@ -327,5 +328,5 @@ def test_markup_of_calls_may_be_left_in_the_text(
     work = Work(text(3), tool_names=("lamp",))
     (parsed,), (raw,) = drawn(core, work), drawn(core, replace(work, keep_markup=True))
     assert (parsed.text.strip(), parsed.finish_reason, len(parsed.tool_calls)) == ("", "tool_calls", 1)
-    assert raw.text == f"<|tool_call|>{call}<|/tool_call|>"
+    assert raw.text == f"{CALL_BEGIN}{call}{CALL_END}"
     assert (raw.finish_reason, raw.tool_calls) == ("stop", ())

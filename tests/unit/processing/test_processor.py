@@ -332,7 +332,9 @@ def test_a_recording_can_be_had_by_itself(processor: Processor, config: Phi4Conf
     assert config.speech is not None
     wanted = audio_arrays(samples, config.speech)
     for source in (samples, audio_bytes(samples, 16000, subtype="FLOAT"), wanted):
-        assert processor.hear(source).digest == wanted.digest
+        heard, kept = processor.hear(source)
+        assert heard.digest == wanted.digest
+        assert kept is None if source is wanted else np.array_equal(kept, samples)
     with pytest.raises(InvalidMedia, match=r"talk is 10\.0 ms long"):
         processor.hear(samples[:160], "talk")
     with pytest.raises(InvalidRequest, match="takes no recordings"):

@@ -12,6 +12,7 @@ import soundfile
 from phi4.errors import InvalidRequest
 from phi4.processing.mel import log_mel
 from phi4.processing.speech_segments import SpeechSegment, SpeechSettings, find_speech, segment_speech
+from phi4.processing.speech_signs import SpeechSigns
 from phi4.shapes import AnyArray, FloatArray
 from phi4.testing.voices import talk, voice
 
@@ -78,7 +79,7 @@ def test_traces_far_below_any_recording_are_silence() -> None:
 def test_noise_with_few_uneven_moments_is_no_speech() -> None:
     samples = np.concatenate([np.zeros(48000, np.float32), noise(9.0, 0.1, -12.0)])
     assert find_speech(log_mel(samples)) == ()
-    assert find_speech(log_mel(samples), SpeechSettings(structured_share=0.0))
+    assert find_speech(log_mel(samples), judge=SpeechSigns(structured_share=0.0))
 
 
 def test_clicks_are_no_speech() -> None:

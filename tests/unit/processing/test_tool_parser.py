@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from phi4.processing.tool_json import JsonScanner
+from phi4.processing.tool_json import CALL_BEGIN, CALL_END, JsonScanner
+from phi4.processing.tool_openings import find_opening
 from phi4.processing.tool_parser import (
     CallsFinished,
     ParsedAnswer,
@@ -16,6 +18,8 @@ from phi4.processing.tool_parser import (
     join_events,
     parse_tool_calls,
 )
+from phi4.processing.tool_stream import ToolCallDelta
+from phi4.types import ToolCall
 
 LIST = '[{"name": "f", "arguments": {"rooms": ["a", ["b]"]], "n": 1.5}}]'
 ARGUMENTS = {"rooms": ["a", ["b]"]], "n": 1.5}
@@ -23,8 +27,11 @@ OBJECT = LIST[1:-1]
 
 DIALECTS = {
     "functools": (f"functools{LIST}", ""),
-    "native markers": (f"<|tool_call|>{LIST}<|/tool_call|>", ""),
-    "native markers with white space": (f"<|tool_call|>\n{LIST}\n<|/tool_call|>", ""),
+    "native": (f"{CALL_BEGIN}{LIST}{CALL_END}", ""),
+    "native after text": (f"I will.{CALL_BEGIN}\n{LIST}\n{CALL_END} Done.", "I will. Done."),
+    "native, end missing": (f"{CALL_BEGIN}{LIST}", ""),
+    "markers spelled out": (f"<|tool_call|>{LIST}<|/tool_call|>", ""),
+    "markers spelled out, with white space": (f"<|tool_call|>\n{LIST}\n<|/tool_call|>", ""),
     "end marker missing": (f"<|tool_call|>{LIST}", ""),
     "bare list": (LIST, ""),
     "bare object": (f"  {OBJECT}", "  "),
@@ -99,6 +106,85 @@ def test_what_is_no_call_stays_visible(case: str) -> None:
     assert parse_tool_calls(NO_CALLS[case], ["f"]) == ParsedAnswer(NO_CALLS[case], ())
 
 
+NATIVE_REMAINS = {
+    "nothing else": ("", ""),
+    "an end without a beginning": (f"a{CALL_END}b", "ab"),
+    "an empty call": (f"a{CALL_BEGIN}{CALL_END}b", "ab"),
+    "call syntax of another model": (f'{CALL_BEGIN}f(x="1"){CALL_END}', 'f(x="1")'),
+    "an end inside a string": (f'{CALL_BEGIN}[{{"name": "f{CALL_END}', '[{"name": "f'),
+    "a beginning inside a string": (f'[{{"name": "f{CALL_BEGIN}', '[{"name": "f'),
+    "an end behind a backslash": (f'functools[{{"name": "\\{CALL_END}"', 'functools[{"name": "\\"'),
+    "cut off": (f'a{CALL_BEGIN}[{{"name": "f", "arguments": {{"x"', "a"),
+    "cut off after the beginning": (f"a{CALL_BEGIN}\n", "a"),
+}
+
+
+@pytest.mark.parametrize("case", NATIVE_REMAINS)
+@pytest.mark.parametrize("dialects", [True, False])
+def test_control_tokens_never_show_whatever_stands_between_them(case: str, dialects: bool) -> None:
+    text, rest = NATIVE_REMAINS[case]
+    for step in (1, 1000):
+        parser, found = ToolCallParser(["f"], dialects=dialects), []
+        for start in range(0, len(text), step):
+            found += parser.push(text[start : start + step])
+        assert join_events([*found, *parser.flush()]) == ParsedAnswer(rest, ())
+
+
+@pytest.mark.parametrize("case", DIALECTS)
+def test_without_dialects_only_native_calls_are_calls(case: str) -> None:
+    text, rest = DIALECTS[case]
+    parser = ToolCallParser(["f"], dialects=False)
+    found = join_events([*parser.push(text), *parser.flush()])
+    native = case.startswith("native")
+    assert (len(found.calls), found.text) == ((1, rest) if native else (0, text))
+
+
+@pytest.mark.parametrize("case", DIALECTS)
+def test_what_a_judge_refuses_is_text_once_unless_it_is_native(case: str) -> None:
+    text, rest = DIALECTS[case]
+    asked: list[str] = []
+
+    def refuse(calls: Sequence[ToolCall]) -> bool:
+        asked.extend(call.name for call in calls)
+        return False
+
+    parser = ToolCallParser(["f"], stream=True, judge=refuse)
+    events = [event for letter in text for event in parser.push(letter)] + parser.flush()
+    shown, native = join_events(events), case.startswith("native")
+    assert (len(shown.calls), shown.text) == ((1, rest) if native else (0, text))
+    assert asked == ([] if native else ["f"])
+    assert native or all(isinstance(event, TextDelta) for event in events), "nothing was given out before"
+
+
+TWO_CALLS = '[{"name": "f", "arguments": {}}, {"name": "f", "arguments": {"n": 2}}]'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{CALL_BEGIN}{TWO_CALLS}{CALL_END}",
+        f"functools{TWO_CALLS}",
+        TWO_CALLS,
+        f"functools{TWO_CALLS}{CALL_BEGIN}{TWO_CALLS}{CALL_END}",
+        TWO_CALLS[1:-1].replace(", {", "\n{"),
+    ],
+)
+@pytest.mark.parametrize("stream", [True, False])
+def test_of_calls_beyond_the_most_nothing_is_left(text: str, stream: bool) -> None:
+    asked: list[int] = []
+
+    def fits(calls: Sequence[ToolCall]) -> bool:
+        asked.append(len(calls))
+        return True
+
+    parser = ToolCallParser(["f"], stream=stream, judge=fits, most=1)
+    events = [event for letter in text for event in parser.push(letter)] + parser.flush()
+    assert join_events(events).calls == (ToolCall("f", {}, "call_0"),)
+    assert not join_events(events).text.strip() and set(asked) <= {1}
+    pieces = [event for event in events if isinstance(event, ToolCallDelta)]
+    assert "".join(piece.arguments for piece in pieces) == ("{}" if stream else "")
+
+
 def test_marked_calls_count_even_for_unknown_names() -> None:
     """The caller can then answer that there is no such tool, instead of showing markup."""
     (call,) = parse_tool_calls('functools[{"name": "__import__", "arguments": null}]', ["f"]).calls
@@ -136,6 +222,8 @@ HOSTILE = {
     "calls": '{"name": "f", "arguments": {}}\n',
     "spaces": " ",
     "unfinished call": '<|tool_call|>[{"name": "',
+    "unfinished native call": f'{CALL_BEGIN}[{{"name": "',
+    "control tokens": CALL_BEGIN + CALL_END,
     "escapes": '[{"name\\\\',
 }
 
@@ -146,7 +234,8 @@ def test_work_doubles_when_the_answer_doubles(case: str) -> None:
 
     def lines(text: str, step: int) -> int:
         count = 0
-        files = {JsonScanner.scan.__code__.co_filename, ToolCallParser.push.__code__.co_filename}
+        parts = (JsonScanner.scan, ToolCallParser.push, find_opening)
+        files = {part.__code__.co_filename for part in parts}
 
         def trace(frame: Any, event: str, _: Any) -> Any:
             nonlocal count

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from phi4.processing.tool_json import CALL_BEGIN, CALL_END
 from phi4.processing.tool_parser import CallsFinished, ParserEvent, TextDelta, ToolCallParser
 from phi4.processing.tool_stream import CallFollower, ToolCallDelta
 
@@ -45,12 +46,10 @@ def arguments_in(call: str) -> str:
     return call[call.index('"arguments": ') + len('"arguments": ') : -1]
 
 
-@pytest.mark.parametrize(
-    "opening, closing", [("<|tool_call|>", "<|/tool_call|>"), ("functools", ""), ("<|tool_call|>", "")]
-)
+@pytest.mark.parametrize("closing", [CALL_END, ""])
 @pytest.mark.parametrize("step", [1, 2, 7, 1000])
-def test_pieces_joined_are_what_the_model_wrote(opening: str, closing: str, step: int) -> None:
-    text = f"Yes. {opening}[{ONE}, {TWO}]{closing}"
+def test_pieces_joined_are_what_the_model_wrote(closing: str, step: int) -> None:
+    text = f"Yes. {CALL_BEGIN}[{ONE}, {TWO}]{closing}"
     found = events(text[at : at + step] for at in range(0, len(text), step))
     assert calls_of(found) == [("call_0", "f", arguments_in(ONE)), ("call_1", "größe", arguments_in(TWO))]
     assert finished(found) == 2 and text_of(found) == "Yes. "
@@ -58,29 +57,31 @@ def test_pieces_joined_are_what_the_model_wrote(opening: str, closing: str, step
 
 def test_arguments_are_shown_before_the_call_is_finished() -> None:
     parser = ToolCallParser(["f"], stream=True)
-    assert parser.push('<|tool_call|>[{"name": "f", "argu') == []
+    assert parser.push(CALL_BEGIN + '[{"name": "f", "argu') == []
     assert parser.push('ments": {"x"') == [ToolCallDelta(0, "call_0", "f", '{"x"')]
     assert parser.push(': "kit') == [ToolCallDelta(0, arguments=': "kit')]
     assert parser.push('chen"}') == [ToolCallDelta(0, arguments='chen"}')]
-    (last,) = parser.push("}]<|/tool_call|>")
+    (last,) = parser.push("}]" + CALL_END)
     assert isinstance(last, CallsFinished) and last.calls[0].arguments == {"x": "kitchen"}
 
 
 def test_text_before_a_call_comes_before_its_pieces() -> None:
-    found = events([f"One moment. functools[{ONE}]"])
+    found = events([f"One moment. {CALL_BEGIN}[{ONE}]"])
     assert [type(event) for event in found] == [TextDelta, ToolCallDelta, CallsFinished]
 
 
 WHOLE = {
     "bare list": (f"[{ONE}]", {"a": [1, {"b": '}]"'}], "c": "x, y: z"}),
+    "functools": (f"functools[{ONE}]", {"a": [1, {"b": '}]"'}], "c": "x, y: z"}),
+    "markers spelled out": (f"<|tool_call|>[{ONE}]", {"a": [1, {"b": '}]"'}], "c": "x, y: z"}),
     "fenced": (f"```json\n{ONE}\n```", {"a": [1, {"b": '}]"'}], "c": "x, y: z"}),
-    "arguments as text": ('functools[{"name": "f", "arguments": "{\\"x\\": 1}"}]', {"x": 1}),
-    "arguments first": ('functools[{"arguments": {"x": 1}, "name": "f"}]', {"x": 1}),
+    "arguments as text": (CALL_BEGIN + '[{"name": "f", "arguments": "{\\"x\\": 1}"}]', {"x": 1}),
+    "arguments first": (CALL_BEGIN + '[{"arguments": {"x": 1}, "name": "f"}]', {"x": 1}),
     "wrapped": (
-        'functools[{"type": "function", "function": {"name": "f", "arguments": {"x": 1}}}]',
+        CALL_BEGIN + '[{"type": "function", "function": {"name": "f", "arguments": {"x": 1}}}]',
         {"x": 1},
     ),
-    "no arguments": ('functools[{"name": "f", "arguments": null}]', {}),
+    "no arguments": (CALL_BEGIN + '[{"name": "f", "arguments": null}]', {}),
 }
 
 
@@ -96,51 +97,48 @@ def test_a_call_in_another_form_comes_whole_at_its_end(case: str, step: int) -> 
 
 def test_the_key_parameters_and_an_object_without_a_list_stream_too() -> None:
     found = events(
-        'functools[{"name": "f", "parameters": {"x": 1}}] <|tool_call|>{"name": "f", "arguments": {}}'
+        CALL_BEGIN + '[{"name": "f", "parameters": {"x": 1}}] {"name": "f", "arguments": {}}' + CALL_END
     )
     assert calls_of(found) == [("call_0", "f", '{"x": 1}'), ("call_1", "f", "{}")]
 
 
 def test_numbers_go_on_behind_earlier_calls() -> None:
-    found = events([f"<|tool_call|>[{ONE}]\n[{TWO}]<|/tool_call|> functools[{TWO}]"])
+    found = events([f"{CALL_BEGIN}[{ONE}]\n[{TWO}]{CALL_END} functools[{TWO}]"])
     assert [call[0] for call in calls_of(found)] == ["call_0", "call_1", "call_2"]
 
 
-@pytest.mark.parametrize("length", range(len('<|tool_call|>[{"name": "f", "arguments": {'), 90))
+@pytest.mark.parametrize("length", range(len('[{"name": "f", "arguments": {') + 1, 78))
 def test_a_call_cut_off_by_the_end_is_neither_text_nor_finished(length: int) -> None:
-    text = f"<|tool_call|>[{ONE}, {TWO}"[:length]
+    text = f"{CALL_BEGIN}[{ONE}, {TWO}"[:length]
     found = events(text)
     assert text_of(found) == "" and finished(found) == 0
     assert arguments_in(ONE).startswith(calls_of(found)[0][2])
 
 
-def test_markup_cut_off_before_any_arguments_is_text() -> None:
-    text = '<|tool_call|>[{"name": "f", "argum'
-    found = events(text)
-    assert text_of(found) == text and calls_of(found) == []
+def test_a_native_call_cut_off_before_any_arguments_is_nothing() -> None:
+    assert events(CALL_BEGIN + '[{"name": "f", "argum') == []
 
 
-def test_a_call_that_turns_out_broken_is_shown_as_text_too() -> None:
-    text = 'functools[{"name": "f", "arguments": {"x": 1]'
-    found = events(text)
-    assert text_of(found) == text and calls_of(found)[0][2].startswith('{"x": 1')
+def test_a_native_call_that_turns_out_broken_is_not_shown_twice() -> None:
+    found = events(CALL_BEGIN + '[{"name": "f", "arguments": {"x": 1] no')
+    assert text_of(found) == "] no" and calls_of(found)[0][2].startswith('{"x": 1')
     assert finished(found) == 0
 
 
 def test_a_name_that_cannot_be_sent_is_never_given_out() -> None:
-    found = events('functools[{"name": "\\ud800", "arguments": {}}]')
+    found = events(CALL_BEGIN + '[{"name": "\\ud800", "arguments": {}}]')
     assert calls_of(found) == [] and finished(found) == 0
 
 
 def test_without_stream_nothing_but_text_and_finished_calls_comes() -> None:
     parser = ToolCallParser(["f"])
-    assert [type(event) for event in parser.push(f"ok functools[{ONE}]")] == [TextDelta, CallsFinished]
+    assert [type(event) for event in parser.push(f"ok {CALL_BEGIN}[{ONE}]")] == [TextDelta, CallsFinished]
 
 
 HOSTILE = {
-    "a list of numbers": 'functools[{"name": "f", "arguments": {"a": [',
-    "one long string": '<|tool_call|>[{"name": "f", "arguments": {"a": "',
-    "one long name": '<|tool_call|>[{"name": "',
+    "a list of numbers": CALL_BEGIN + '[{"name": "f", "arguments": {"a": [',
+    "one long string": CALL_BEGIN + '[{"name": "f", "arguments": {"a": "',
+    "one long name": CALL_BEGIN + '[{"name": "',
 }
 
 

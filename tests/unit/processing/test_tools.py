@@ -105,6 +105,11 @@ def test_bad_definitions_are_refused(tools: list[Any], message: str) -> None:
         normalise_tools(tools)
 
 
+def test_the_model_is_not_shown_that_a_tool_is_strict() -> None:
+    plain = {"name": "f", "parameters": {"strict": {"type": "bool"}}}
+    assert render_tools([{**plain, "strict": True}]) == render_tools([plain])
+
+
 def test_definitions_that_are_no_json_are_refused() -> None:
     with pytest.raises(InvalidRequest, match="tools cannot be written as JSON"):
         render_tools([{"name": "f", "parameters": {"x": {"type": "str", "default": {1, 2}}}}])

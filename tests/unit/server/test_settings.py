@@ -78,7 +78,7 @@ def test_the_page_about_serving_states_the_limits_that_hold(repository: Path) ->
         ],
         "time for the head of a request, for its body": [s.header_timeout_s, s.body_timeout_s],
         "time to prepare, to wait for a turn": [s.prepare_timeout_s, s.queue_timeout_s],
-        "wait for a turn that is to be expected when a request comes": [s.max_wait_s],
+        "expected wait for a turn": [s.max_wait_s],
         "time to the first token, for everything": [s.first_token_timeout_s, s.request_timeout_s / 60],
     }  # fmt: skip
     assert told == expected

@@ -128,3 +128,26 @@ def test_who_leaves_the_line_is_waited_for_no_more(clock: Clock) -> None:
         assert (turns.wait_s("a", 0), turns.places("a"), turns.waiting) == (0.0, 1, 0)
 
     asyncio.run(check())
+
+
+def test_what_is_expected_holds_until_turns_show_otherwise(clock: Clock) -> None:
+    waits = Waits(clock)
+    waits.expect(100.0)
+    assert (waits.seconds(200), waits.usual_tokens) == (pytest.approx(2.0), 0.0)
+    for _ in range(100):
+        waits.began()
+        clock.now += 10.0
+        waits.let_in(100, others_wait=False)
+    assert waits.seconds(200) == pytest.approx(20.0, rel=0.1)
+    assert waits.usual_tokens == pytest.approx(100)
+
+
+def test_the_first_to_come_in_a_crowd_are_judged_by_what_is_expected(clock: Clock) -> None:
+    async def check() -> None:
+        turns = Turns(capacity=1, quantum=100, waits=Waits(clock))
+        turns.expect(100.0)
+        take(turns, "a", cost=100, count=4)
+        await settle()
+        assert turns.wait_s("a", 0) == pytest.approx(3.0)
+
+    asyncio.run(check())

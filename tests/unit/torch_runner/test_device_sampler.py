@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from phi4.engine.drawing.sampler import draw, edited
 from phi4.engine.runner import Bias, PackedSampling, Scale
-from phi4.engine.sampler import draw, edited
 from phi4.torch_runner.sampler import DrawRequest, draw_tokens
 
 VOCAB = 300

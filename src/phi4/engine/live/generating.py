@@ -6,12 +6,12 @@ import itertools
 import time
 from dataclasses import dataclass, field
 
-from phi4.engine.answer import Answer
-from phi4.engine.drafting import PromptLookup
+from phi4.engine.answering.answer import Answer
+from phi4.engine.answering.grammar import Grammar, TriggeredGrammar
+from phi4.engine.drawing.drafting import PromptLookup
+from phi4.engine.drawing.logit_edits import LogitEdits
 from phi4.engine.events import Event, Progress
-from phi4.engine.grammar import Grammar, TriggeredGrammar
 from phi4.engine.live.sequence import LiveSequence
-from phi4.engine.logit_edits import LogitEdits
 from phi4.engine.runner import Draw, Nothing, PackedSampling, RowResult, Want
 from phi4.errors import InvalidRequest
 from phi4.shapes import BoolArray

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from phi4.configs.rope import Regime
 from phi4.engine.events import Event
-from phi4.engine.live.batching import RowLimit, choose
+from phi4.engine.live.batching import RowLimit, choose, whole_pairs
 from phi4.engine.live.encoder_cache import EncoderCache
 from phi4.engine.live.prefix_cache import PrefixCache
 from phi4.engine.live.sequence import LiveSequence
@@ -43,6 +43,7 @@ class Scheduler:
         self._waiting: deque[LiveSequence] = deque()
         self._running: list[LiveSequence] = []
         self._limit = RowLimit(runner.info.max_rows, runner.info.max_rows)
+        self._read_last = False
         self.counters = Counters()
 
     @property
@@ -84,6 +85,7 @@ class Scheduler:
             self._requeue()  # what was in the plan may only be closed now
             raise
         self._limit.went_well()
+        self._read_last = any(row.num_positions > 1 and not row.drafts for _, row in planned)
         for (sequence, row), answer in zip(planned, result.rows, strict=True):
             sequence.last_step = self.counters.steps
             events.append(self._account(sequence, row, answer))
@@ -124,7 +126,7 @@ class Scheduler:
     def _open(self, sequence: LiveSequence) -> bool:
         """Open a cache, with as much of it copied as may be; False = a longer beginning is being computed."""
         regime = self._regime(sequence)
-        names, most = sequence.names(regime, sequence.target_length), sequence.most_copied
+        names, most = sequence.names(regime, sequence.target_length), whole_pairs(sequence.most_copied)
         found = self._prefixes.match(names, most)
         if found.promised > found.length:
             return False
@@ -160,7 +162,7 @@ class Scheduler:
     def _plan(self, events: list[Event]) -> list[tuple[LiveSequence, Row]]:
         """The rows of a step, with guesses of what follows, as many as runner, budget and regime allow."""
         info = self._runner.info
-        chosen = choose(self._running, info) if self._running else []
+        chosen = choose(self._running, info, self._read_last) if self._running else []
         together = info.verifies_drafts_in_batch and info.mixes_prefill_decode
         left = info.max_step_tokens - sum(count for _, count in chosen)
         planned: list[tuple[LiveSequence, Row]] = []

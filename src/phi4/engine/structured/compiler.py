@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from phi4.engine.structured.constraint import Constraint, Matcher, first_reason
+from phi4.engine.structured.lenient import without_impossible
 from phi4.engine.structured.spec import (
     GrammarLimits,
     GrammarSpec,
@@ -147,60 +148,82 @@ class GrammarCompiler:
         """Compiled grammars that are kept."""
         return len(self._cache)
 
+    def _plain(self, spec: GrammarSpec) -> Constraint:
+        return self._fresh(self._cached(spec, lambda: self._plain_matcher(spec)), spec)
+
+    def _plain_matcher(self, spec: GrammarSpec) -> Matcher:
+        if spec.kind not in ("json_object", "json_schema"):
+            return self._checked(self._compiled(self._source(spec)), spec)
+        schema = checked_schema(spec.text, self.limits) if spec.text else {"type": "object"}
+        return self._schema_matcher(schema, _JSON_OPTIONS, spec.strict, spec)
+
     def _source(self, spec: GrammarSpec) -> str:
         """The grammar in llguidance's own JSON form."""
         if spec.kind == "lark":
             return json.dumps({"grammars": [{"lark_grammar": checked_lark(spec.text, self.limits)}]})
         if spec.kind == "regex":
             return _regex_source(checked_regex(spec.text, self.limits))
-        if spec.kind == "choice":
-            return _regex_source("|".join(map(_escaped, checked_choices(spec.text, self.limits))))
-        schema = checked_schema(spec.text, self.limits) if spec.text else {"type": "object"}
-        return _schema_source(schema, _JSON_OPTIONS, spec.strict)
-
-    def _plain(self, spec: GrammarSpec) -> Constraint:
-        return self._constraint(spec, lambda: self._source(spec), f"the {spec.kind} grammar")
+        return _regex_source("|".join(map(_escaped, checked_choices(spec.text, self.limits))))
 
     def _tool_calls(self, spec: GrammarSpec) -> ToolCallGrammar:
         if len(spec.text.encode()) > self.limits.max_bytes:
             raise InvalidRequest(f"the tools take more than {self.limits.max_bytes} bytes; offer fewer")
         rules = ToolRules.from_text(spec.text)
-
-        def source() -> str:
-            return _schema_source(rules.schema(), _CALL_OPTIONS, rules.strict)
-
-        calls = self._constraint(spec, source, "the schemas of the tools")
+        calls = self._cached(
+            spec, lambda: self._schema_matcher(rules.schema(), _CALL_OPTIONS, rules.strict, spec)
+        )
         answer = None
         if rules.answer is not None:
             check_kind(rules.answer)
             answer = self._plain(rules.answer)
-        return ToolCallGrammar(calls, answer, self._tokenizer.tokens, self._vocab_size, rules.must_call)
+        return ToolCallGrammar(
+            rules, lambda: self._fresh(calls, spec), answer, self._tokenizer, self._vocab_size
+        )
 
-    def _constraint(self, spec: GrammarSpec, source: Callable[[], str], what: str) -> Constraint:
+    def _cached(self, spec: GrammarSpec, build: Callable[[], Matcher]) -> Matcher:
         with self._lock:
             matcher = self._cache.get(spec)
             if matcher is not None:
                 self._cache.move_to_end(spec)
         if matcher is None:
-            matcher = self._compiled(source(), what)
+            matcher = build()
             self._keep(spec, matcher)
-        return self._fresh(matcher, what, lambda: self._forget(spec))
+        return matcher
 
-    def _fresh(
-        self, matcher: Matcher, what: str, on_failure: Callable[[], None] = lambda: None
-    ) -> Constraint:
+    def _fresh(self, matcher: Matcher, spec: GrammarSpec) -> Constraint:
         stop_ids = self._tokenizer.tokens.stop_ids
-        return Constraint(matcher.deep_copy(), self._usable, stop_ids, what, on_failure)
+        return Constraint(
+            matcher.deep_copy(), self._usable, stop_ids, _called(spec), lambda: self._forget(spec)
+        )
 
-    def _compiled(self, source: str, what: str) -> Matcher:
+    def _schema_matcher(
+        self, schema: dict[str, Any], options: dict[str, Any], strict: bool, spec: GrammarSpec
+    ) -> Matcher:
+        """Compile a schema; without `strict` once more without what the compiler stumbled over, if it did."""
+        matcher = self._compiled(_schema_source(schema, options, strict))
+        if not strict and matcher.is_error():
+            schema, passed = without_impossible(schema, self._can_match)
+            for keyword, count in passed.items():
+                _log.warning("%s: passed over: %s, %d times", _called(spec), keyword, count)
+            matcher = self._compiled(_schema_source(schema, options, strict)) if passed else matcher
+        return self._checked(matcher, spec)
+
+    def _can_match(self, pattern: str) -> bool:
+        tiny = {"type": "string", "pattern": pattern}
+        return not self._compiled(_schema_source(tiny, _JSON_OPTIONS, strict=False)).is_error()
+
+    def _compiled(self, source: str) -> Matcher:
         from llguidance import LLMatcher
 
-        matcher = LLMatcher(self._native, source, log_level=0, limits=self._native_limits)
+        return LLMatcher(self._native, source, log_level=0, limits=self._native_limits)
+
+    def _checked(self, matcher: Matcher, spec: GrammarSpec) -> Matcher:
+        what = _called(spec)
         if matcher.is_error():
             raise InvalidRequest(f"{what} cannot be used: {first_reason(matcher.get_error())}; correct it")
         for warning in matcher.get_grammar_warnings():
             _log.warning("%s: passed over: %s", what, first_reason(warning))
-        self._fresh(matcher, what).allowed()  # shows whether there is any answer at all
+        self._fresh(matcher, spec).allowed()  # shows whether there is any answer at all
         return matcher
 
     def _keep(self, spec: GrammarSpec, matcher: Matcher) -> None:
@@ -227,6 +250,10 @@ class _Vocabulary:
 
     def __call__(self, text: str | bytes) -> list[int]:
         return self._tokenizer.encode_text(text.decode() if isinstance(text, bytes) else text)
+
+
+def _called(spec: GrammarSpec) -> str:
+    return "the schemas of the tools" if spec.kind == "tool_calls" else f"the {spec.kind} grammar"
 
 
 def _weight(spec: GrammarSpec) -> int:

@@ -6,7 +6,8 @@ A `Constraint` is made by `compiler.GrammarCompiler`, one for each answer. Befor
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +16,8 @@ from phi4.errors import InvalidRequest
 from phi4.shapes import BoolArray
 
 _MAX_REASON_CHARS = 300
+_TAKEN_AT_A_TIME = 16
+_MOST_CPU_S = 0.1
 _NOTHING_FITS = "no text this model can write fits it here"
 
 
@@ -25,11 +28,17 @@ class Matcher(Protocol):
 
     def consume_token(self, sampled_token: int, /) -> bool: ...
 
+    def try_consume_tokens(self, tokens: list[int], /) -> int: ...
+
+    def is_accepting(self) -> bool: ...
+
     def is_stopped(self) -> bool: ...
 
     def is_error(self) -> bool: ...
 
     def get_error(self) -> str: ...
+
+    def get_grammar_warnings(self) -> list[str]: ...
 
     def deep_copy(self) -> Matcher: ...
 
@@ -95,6 +104,22 @@ class Constraint:
             return
         self._matcher.consume_token(token_id)
         self._check()
+
+    def takes(self, token_ids: Sequence[int]) -> bool:
+        """Whether these tokens are a whole answer; for a constraint that is not used for anything else.
+
+        Most schemas cost some microseconds a token, hostile ones milliseconds, and other answers wait: what
+        takes more than a tenth of a second of processor time is no answer.
+        """
+        until_s = time.thread_time() + _MOST_CPU_S
+        for start in range(0, len(token_ids), _TAKEN_AT_A_TIME):
+            some = list(token_ids[start : start + _TAKEN_AT_A_TIME])
+            taken = self._matcher.try_consume_tokens(some)
+            if self._matcher.is_error():
+                self._on_failure()
+            if taken < len(some) or time.thread_time() >= until_s:
+                return False
+        return self._matcher.is_accepting()
 
     def _check(self) -> None:
         if self._matcher.is_error():

@@ -13,8 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from phi4.engine.structured.lenient import with_required
+from phi4.engine.structured.schema_edit import edited
 from phi4.engine.structured.spec import GrammarLimits, GrammarSpec, check_schema_size
 from phi4.engine.structured.tool_grammar import ToolRules
 from phi4.errors import InvalidRequest
@@ -24,8 +27,6 @@ from phi4.types import ToolSpec
 ToolChoice = str | Mapping[str, Any]
 # With one of these beside `properties`, the properties are not all an object may have.
 _OPEN = frozenset(("allOf", "anyOf", "oneOf", "$ref", "patternProperties", "additionalProperties"))
-_NAMED_SCHEMAS = frozenset(("properties", "patternProperties", "$defs", "definitions", "dependentSchemas"))
-_VALUES = frozenset(("const", "enum", "default", "examples"))
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,8 @@ def _mode(choice: ToolChoice | None, tools: tuple[ToolSpec, ...]) -> tuple[str, 
 def _arguments_schema(tool: ToolSpec, index: int, limits: GrammarLimits) -> dict[str, Any]:
     """The schema of a tool's arguments, to stand at `#/$defs/<index>` of a larger one.
 
-    Arguments that are not named in `properties` are refused unless the schema says something about them.
+    Arguments that neither `properties` nor `required` names are refused unless the schema says something
+    about them.
     """
     what = f"parameters of tool {tool.name!r}"
     check_schema_size(tool.parameters, limits, what)
@@ -117,24 +119,15 @@ def _arguments_schema(tool: ToolSpec, index: int, limits: GrammarLimits) -> dict
     for key in ("$schema", "$id"):
         schema.pop(key, None)
     if "properties" in schema and not _OPEN.intersection(schema):
-        schema["additionalProperties"] = False
-    moved = _moved(schema, f"#/$defs/{index}")
+        schema = {**with_required(schema), "additionalProperties": False}
+    moved = edited(schema, partial(_moved, f"#/$defs/{index}"))
     assert isinstance(moved, dict)
     return moved
 
 
-def _moved(schema: Any, root: str) -> Any:
-    """The schema with references to its own root (`#`, `#/$defs/X`) changed to `root`."""
-    if isinstance(schema, list | tuple):
-        return [_moved(entry, root) for entry in schema]
-    if not isinstance(schema, Mapping):
-        return schema
-    moved: dict[str, Any] = {}
-    for key, value in schema.items():
-        if key == "$ref" and isinstance(value, str) and value.startswith("#"):
-            moved[key] = root + value[1:]
-        elif key in _NAMED_SCHEMAS and isinstance(value, Mapping):
-            moved[key] = {name: _moved(entry, root) for name, entry in value.items()}
-        else:
-            moved[key] = value if key in _VALUES else _moved(value, root)
-    return moved
+def _moved(root: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema that refers to the root (`#`, `#/$defs/X`) made to mean `root`."""
+    target = schema.get("$ref")
+    if isinstance(target, str) and target.startswith("#"):
+        schema["$ref"] = root + target[1:]
+    return schema

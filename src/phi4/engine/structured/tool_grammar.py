@@ -3,21 +3,24 @@
 An answer is free text until the model draws `<|tool_call|>`. From there on it can only write a list of calls
 in the form it was trained on, `[{"name": ..., "arguments": {...}}]`, of tools that were offered and with
 arguments that fit their schemas, then `<|/tool_call|>`, then the end. Free text costs nothing: it has no
-mask, so it may be guessed ahead. Other dialects the parser knows (`functools[`, bare JSON) are text here.
+mask, so it may be guessed ahead. Calls in other dialects the parser knows (`functools[`, bare JSON) are text
+while they are drawn; `fits` judges them when they are whole.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from phi4.engine.structured.constraint import Constraint, only
 from phi4.engine.structured.spec import GrammarSpec
 from phi4.errors import InvalidRequest
-from phi4.processing.tokenizer import ModelTokens
+from phi4.processing.tokenizer import Phi4Tokenizer
+from phi4.processing.tools import render_tool_calls
 from phi4.shapes import BoolArray
+from phi4.types import ToolCall
 
 
 @dataclass(frozen=True)
@@ -93,11 +96,11 @@ class ToolCallGrammar:
     `triggers` are the tokens at which a mask begins: guesses ahead must stop before one of them.
 
     Args:
-        calls: The list of calls.
+        rules: What may be called.
+        begin_calls: Starts a list of calls, compiled from `rules.schema()`.
         answer: Form of the answer where it is no call; None = any text.
-        tokens: Control ids of the model.
+        tokenizer: The model's.
         vocab_size: Entries V of a mask.
-        must_call: The answer begins with a call.
 
     Raises:
         InvalidRequest: The model has no tokens for calls.
@@ -105,26 +108,50 @@ class ToolCallGrammar:
 
     def __init__(
         self,
-        calls: Constraint,
+        rules: ToolRules,
+        begin_calls: Callable[[], Constraint],
         answer: Constraint | None,
-        tokens: ModelTokens,
+        tokenizer: Phi4Tokenizer,
         vocab_size: int,
-        must_call: bool,
     ) -> None:
-        self._calls = calls
+        tokens = tokenizer.tokens
+        self._rules = rules
+        self._begin_calls = begin_calls
+        self._calls = begin_calls()
         self._answer = answer
+        self._tokenizer = tokenizer
         self._begin, self._end = tokens.require("tool_call"), tokens.require("tool_call_end")
         self._stop_ids = tokens.stop_ids
         self._vocab_size = vocab_size
-        self._must_call = must_call
         self._may_call = True
         self._state = "text"
         self.triggers = frozenset((self._begin,))
 
     @property
+    def free(self) -> bool:
+        """Whether text may be anything, and so calls in other dialects; one of a given form is that form."""
+        return self._answer is None
+
+    @property
+    def most_calls(self) -> int | None:
+        """Calls the answer may hold; None = any number."""
+        return None if self._rules.several else 1
+
+    def fits(self, calls: Sequence[ToolCall]) -> bool:
+        """Whether calls in another dialect are such as could have been written here, one list or one call.
+
+        The grammar has arguments in the order of their schema; these may come in any, at the top.
+        """
+        schemas = dict(self._rules.tools)
+        if not all(call.name in schemas for call in calls):
+            return False
+        ordered = [replace(call, arguments=_ordered(call.arguments, schemas[call.name])) for call in calls]
+        return self._begin_calls().takes(self._tokenizer.encode_text(render_tool_calls(ordered)))
+
+    @property
     def finished(self) -> bool:
         """Whether the answer is whole: only its end may follow, or has come."""
-        if self._state == "text" and self._answer is not None and not self._must_call:
+        if self._state == "text" and self._answer is not None and not self._rules.must_call:
             return self._answer.finished
         return self._state == "done"
 
@@ -141,7 +168,7 @@ class ToolCallGrammar:
             mask[self._end] = mask[self._stop_ids[0]]
             mask[list(self._stop_ids)] = False
             return mask
-        if self._must_call:
+        if self._rules.must_call:
             return only((self._begin,), self._vocab_size)
         if self._answer is None:
             return None
@@ -168,3 +195,9 @@ class ToolCallGrammar:
         elif self._answer is not None:
             self._may_call = False
             self._answer.accept(token_id)
+
+
+def _ordered(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    properties = schema.get("properties")
+    names = properties if isinstance(properties, Mapping) else ()
+    return {name: arguments[name] for name in names if name in arguments} | dict(arguments)

@@ -61,6 +61,7 @@ class Forward:
         choice: Provider and threads.
         adapter: The user's own adapter; several = each for the rows that name it.
         free: Tells how many bytes are free for the form for prompts, None = unknown.
+        paired: Compute rows of one position, and positions of one row, in pairs, see `lane_ranges`.
 
     Raises:
         InvalidArtifact: The graph cannot be run or does not belong to the package.
@@ -73,10 +74,13 @@ class Forward:
         choice: SessionChoice,
         adapter: UserAdapters,
         free: Callable[[], int | None] = free_bytes,
+        *,
+        paired: bool = False,
     ) -> None:
         self._package = package
         self._choice = choice
         self._free = free
+        self._paired = paired
         own, decoder = user_adapters(adapter), package.config.decoder
         self._slots = {one.config.name: slot_arrays(decoder, one) for one in own}
         if package.user_slot and not own and not package.plain_graphs:
@@ -96,10 +100,10 @@ class Forward:
         Returns:
             For each row `[num_wanted, D]`: hidden states of its last positions.
         """
-        if len(work) == 1:
+        if len(work) == 1 and not (self._paired and work[0].count == 1):
             return [self._one(work[0], features)]
         picked: dict[int, FloatArray] = {}
-        for lanes in lane_ranges([item.sequence for item in work]):
+        for lanes in lane_ranges([item.sequence for item in work], paired=self._paired):
             hidden = self._decoder.run(self._side_by_side(lanes, work, features), self._tables)  # [lanes, D]
             for lane, place in enumerate(lanes.members):
                 if place is not None:
@@ -108,11 +112,14 @@ class Forward:
         return [picked[place] for place in range(len(work))]
 
     def _one(self, item: Work, features: Mapping[int, FloatArray]) -> FloatArray:
-        sequence = item.sequence
+        sequence, hidden = item.sequence, self._embed(item.row, features)
+        if self._paired and item.count % 2 and sequence.length + item.count < sequence.pool.capacity:
+            # One position more, which nobody reads and the next one takes the place of.
+            hidden = np.concatenate((hidden, np.zeros_like(hidden[:1])))
         rows = PassRows(
             pool=sequence.pool,
             first=sequence.lane,
-            hidden=self._embed(item.row, features)[None],
+            hidden=hidden[None],
             lengths=(sequence.length,),
             regimes=(sequence.spec.regime,),
             adapters=sequence.spec.adapters,

@@ -147,15 +147,17 @@ class HeadGraph:
     Args:
         package: The package.
         choice: Provider and threads.
+        paired: Compute rows in pairs, see `lanes.lane_ranges`.
 
     Raises:
         InvalidArtifact: The graph cannot be run or does not belong to the package.
         OutOfMemory: Its weights do not fit.
     """
 
-    def __init__(self, package: OnnxPackage, choice: SessionChoice) -> None:
+    def __init__(self, package: OnnxPackage, choice: SessionChoice, *, paired: bool = False) -> None:
         decoder = package.config.decoder
         self._vocab = decoder.vocab_size
+        self._paired = paired
         self._graph = BoundSession(package.graph("head"), choice.step_by_step(package.loaded_bytes("head")))
         self._graph.check({"picked": (None, decoder.hidden_size)}, {"logits": (None, decoder.vocab_size)})
 
@@ -165,11 +167,14 @@ class HeadGraph:
         Raises:
             OutOfMemory: Work space ran out.
         """
+        count = len(picked)
+        if self._paired and count % 2:
+            picked = np.concatenate((picked, np.zeros_like(picked[:1])))
         logits = np.empty((len(picked), self._vocab), np.float32)
         self._graph.put("picked", np.ascontiguousarray(picked))
         self._graph.take("logits", logits)
         self._graph.run()
-        return logits
+        return logits[:count]
 
 
 def _flag(graph: BoundSession, name: str) -> AnyArray:

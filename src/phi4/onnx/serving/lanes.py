@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -215,7 +215,7 @@ class Lanes:
 
     def _grow(self, pool: Pool) -> None:
         """Double the lanes; where there is no room for that, take what there is room for."""
-        wanted = max(1, pool.num_lanes)
+        wanted = max(2, pool.num_lanes)  # an even number, see `lane_ranges`
         lane_bytes = pool.capacity * self.bytes_per_token
         while wanted:
             if not self._over(wanted * lane_bytes) and self._extended(pool, wanted):
@@ -259,11 +259,17 @@ def _arrays(pool: Pool) -> list[AnyArray]:
     return [*pool.keys, *pool.values]
 
 
-def lane_ranges(sequences: Sequence[CachedSequence]) -> list[LaneRange]:
+def lane_ranges(sequences: Sequence[CachedSequence], *, paired: bool = False) -> list[LaneRange]:
     """Split sequences that append one position each into ranges of lanes that compute together.
 
     Idle lanes between them are taken along, each with a position nobody reads, while there are at most as
     many of them as sequences and each has room for one: two passes read all weights twice.
+
+    Args:
+        sequences: At least one.
+        paired: Make each range an even number of lanes, with an idle one beside it where that takes one.
+            Matrix products take rows two at a time and an odd one in another way, whose last bits differ: in
+            pairs, what a row computes does not depend on how many others there are.
     """
     pools: dict[int, list[int]] = {}
     for place, sequence in enumerate(sequences):
@@ -271,7 +277,24 @@ def lane_ranges(sequences: Sequence[CachedSequence]) -> list[LaneRange]:
     ranges: list[LaneRange] = []
     for places in pools.values():
         ranges += _split(sequences, sorted(places, key=lambda place: sequences[place].lane))
-    return ranges
+    if not paired:
+        return ranges
+    busy = {(id(sequence.pool), sequence.lane) for sequence in sequences}
+    return [_paired(found, busy) for found in ranges]
+
+
+def _paired(found: LaneRange, busy: Container[tuple[int, int]]) -> LaneRange:
+    """The range with an idle lane before or behind it where it is odd, if there is one with room."""
+    pool, last = found.pool, found.first + len(found.members) - 1
+    if len(found.members) % 2 == 0:
+        return found
+    for lane in (last + 1, found.first - 1):
+        length = pool.used[lane].length if lane in pool.used else 0
+        if 0 <= lane < pool.num_lanes and (id(pool), lane) not in busy and length < pool.capacity:
+            if lane > last:
+                return replace(found, members=(*found.members, None), lengths=(*found.lengths, length))
+            return LaneRange(pool, lane, (None, *found.members), (length, *found.lengths))
+    return found
 
 
 def _split(sequences: Sequence[CachedSequence], places: list[int]) -> list[LaneRange]:

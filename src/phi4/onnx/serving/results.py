@@ -1,7 +1,7 @@
 """Hidden states to what a row wants: drawn tokens, checked drafts, log-probabilities of targets.
 
-The draw is `phi4.engine.sampler` itself. Logits exist a bounded number of rows at a time and never leave
-this file.
+The draw is `phi4.engine.drawing.sampler` itself. Logits exist a bounded number of rows at a time and never
+leave this file.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from phi4.engine.drawing.sampler import draw, edited, log_softmax, top_candidates
 from phi4.engine.runner import Draw, RowResult, Score, no_result
-from phi4.engine.sampler import draw, edited, log_softmax, top_candidates
 from phi4.onnx.serving.forward import Work
 from phi4.shapes import FloatArray, IntArray
 

@@ -48,9 +48,12 @@ class OrtRunner:
         adapter: The user's own adapter; several = each for the sequences that name it.
         eager: Open the encoders now, not when they are first needed.
         max_rows: Most rows in one step. Cache memory is taken as sequences open, not in advance.
-        max_step_tokens: Most positions in one step. 512 keep large matrix products busy, and the widest
-            activation of the released model then takes 34 MB; more only takes memory.
+        max_step_tokens: Most positions in one step. 256 keep large matrix products busy, and are read faster
+            than 512; who reads on meanwhile waits for no more.
         max_cache_bytes: Limit of cache memory; None = what is free beside the weights, see `lanes.py`.
+        batch_invariant: Compute answers in pairs of rows, with an idle one where there is none: what a row
+            computes then does not depend, to the last bit, on how many others share its steps. A lone row of
+            a large model takes up to a tenth longer so.
 
     Raises:
         InvalidRequest: The package has no slot for an adapter of the user's own.
@@ -66,8 +69,9 @@ class OrtRunner:
         adapter: UserAdapters = None,
         eager: bool = False,
         max_rows: int = 16,
-        max_step_tokens: int = 512,
+        max_step_tokens: int = 256,
         max_cache_bytes: int | None = None,
+        batch_invariant: bool = False,
     ) -> None:
         own = user_adapters(adapter)
         if own and not package.user_slot:
@@ -81,8 +85,8 @@ class OrtRunner:
         self._check_room("head", "decoder")
         # The head takes twice its weights while it opens, and is open before the decoder holds much.
         self._head, self._forward = at_once(
-            lambda: HeadGraph(package, choice),
-            lambda: Forward(package, choice, own, self._lanes.unclaimed_bytes),
+            lambda: HeadGraph(package, choice, paired=batch_invariant),
+            lambda: Forward(package, choice, own, self._lanes.unclaimed_bytes, paired=batch_invariant),
         )
         self._encoders = self._open_encoders(eager)
         self._features: dict[int, FloatArray] = {}

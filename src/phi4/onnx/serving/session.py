@@ -41,6 +41,7 @@ _BRINGS = {
 """Provider -> the package on PyPI that brings it, in place of `onnxruntime`."""
 _ALIASES = {"directml": "dml", "trt": "tensorrt"}
 _FEWER = "run fewer or shorter requests, or a package of fewer bits"
+_AGAIN = "export the model again"
 _MIN_MAPPED_BYTES = 1024
 """Weights of so many bytes stand in the data file of a stored graph, smaller ones in the graph."""
 _ONE_THREAD_BYTES = 32 * 2**20
@@ -122,8 +123,13 @@ def _short(provider: str) -> str:
     return provider.lower().removesuffix(_SUFFIX.lower())
 
 
-def open_session(path: Path, choice: SessionChoice) -> onnxruntime.InferenceSession:
+def open_session(path: Path, choice: SessionChoice, advice: str = _AGAIN) -> onnxruntime.InferenceSession:
     """Open a graph whose files have been checked (`phi4.onnx.package`), or what was prepared of it.
+
+    Args:
+        path: The graph.
+        choice: Where it computes.
+        advice: See `runtime_errors`.
 
     Raises:
         InvalidArtifact: ONNX Runtime cannot run it.
@@ -140,7 +146,7 @@ def open_session(path: Path, choice: SessionChoice) -> onnxruntime.InferenceSess
             _log.warning(
                 "%s is opened in place of what was prepared of it, which is slower: %s", path, problem
             )
-    return _open(path, choice, _options(choice.threads))
+    return _open(path, choice, _options(choice.threads), advice)
 
 
 def store_session(path: Path, target: Path) -> None:
@@ -169,9 +175,9 @@ def store_session(path: Path, target: Path) -> None:
 
 
 def _open(
-    path: Path, choice: SessionChoice, options: onnxruntime.SessionOptions
+    path: Path, choice: SessionChoice, options: onnxruntime.SessionOptions, advice: str = _AGAIN
 ) -> onnxruntime.InferenceSession:
-    with runtime_errors(str(path)), _silence(choice):
+    with runtime_errors(str(path), advice), _silence(choice):
         session = onnxruntime.InferenceSession(str(path), options, providers=_providers(choice))
     if choice.provider not in session.get_providers():  # ONNX Runtime falls back without an error
         raise InvalidRequest(
@@ -224,11 +230,12 @@ def _options(threads: int, *, optimise: bool = True) -> onnxruntime.SessionOptio
 
 
 @contextmanager
-def runtime_errors(what: str) -> Iterator[None]:
+def runtime_errors(what: str, advice: str = _AGAIN) -> Iterator[None]:
     """Turn what ONNX Runtime raises inside the `with` into our errors.
 
     Args:
         what: The graph, as messages name it.
+        advice: What to do when it cannot be run.
 
     Raises:
         OutOfMemory: An allocation failed, also one of numpy.
@@ -245,8 +252,7 @@ def runtime_errors(what: str) -> Iterator[None]:
         if not _is_runtimes(error):
             raise
         raise InvalidArtifact(
-            f"{what}: ONNX Runtime {onnxruntime.__version__} cannot run this graph ({reason}); "
-            "export the model again"
+            f"{what}: ONNX Runtime {onnxruntime.__version__} cannot run this graph ({reason}); {advice}"
         ) from error
 
 

@@ -25,12 +25,14 @@ class StoredResponse:
 
     Attributes:
         body: The response as it was sent.
+        items: What it was asked with, without what went before.
         messages: All turns up to and with its own, without the instructions.
         num_bytes: What it takes, about.
         until_s: When it is forgotten, on the store's clock.
     """
 
     body: dict[str, Any]
+    items: list[dict[str, Any]]
     messages: list[dict[str, Any]]
     num_bytes: int
     until_s: float
@@ -40,7 +42,7 @@ class StoredResponses:
     """The store.
 
     Args:
-        max_bytes: What all together may take; one may take an eighth.
+        max_bytes: What all together may take; one may take a quarter.
         max_age_s: How long one is kept.
         clock: Seconds that only go forward.
     """
@@ -55,23 +57,33 @@ class StoredResponses:
         self._max_age_s = max_age_s
         self._clock = clock
         self._kept: OrderedDict[tuple[str, str], StoredResponse] = OrderedDict()
+        self._items: dict[tuple[str, str], dict[str, Any]] = {}
         self.num_bytes = 0
 
-    def keep(self, key: str, body: dict[str, Any], messages: list[dict[str, Any]]) -> bool:
+    def keep(
+        self,
+        key: str,
+        body: dict[str, Any],
+        items: list[dict[str, Any]],
+        messages: list[dict[str, Any]],
+    ) -> bool:
         """Keep a response; False = it is too large for that.
 
         Args:
             key: Whose it is.
             body: The response.
+            items: What it was asked with, each with an id.
             messages: Turns up to and with its own.
         """
-        # Text dominates and is counted as it stands; what a dictionary takes beside it is not.
-        size = len(json.dumps(body)) + len(json.dumps(messages))
-        if size > self._max_bytes // 8:
+        # Text dominates and is counted as it stands, that of items once more than it takes, since turns share
+        # it; what a dictionary takes beside it is not counted.
+        size = sum(len(json.dumps(part)) for part in (body, items, messages))
+        if size > self._max_bytes // 4:
             return False
         name = (key, str(body["id"]))
         self._forget(name)
-        self._kept[name] = StoredResponse(body, messages, size, self._clock() + self._max_age_s)
+        self._kept[name] = StoredResponse(body, items, messages, size, self._clock() + self._max_age_s)
+        self._items |= {(key, item["id"]): item for item in (*items, *body["output"])}
         self.num_bytes += size
         while self.num_bytes > self._max_bytes:
             self._forget(next(iter(self._kept)))
@@ -83,14 +95,18 @@ class StoredResponses:
         Raises:
             UnknownResponse: It was never kept for this key, or is gone.
         """
-        while self._kept and next(iter(self._kept.values())).until_s <= self._clock():
-            self._forget(next(iter(self._kept)))
+        self._forget_old()
         found = self._kept.get((key, response_id))
         if found is None:
             raise UnknownResponse(
                 "no response of this id is kept; they are kept for an hour, if there is room"
             )
         return found
+
+    def find_item(self, key: str, item_id: str) -> dict[str, Any] | None:
+        """An item that a response of this key was asked with or put out; None = there is none, or no more."""
+        self._forget_old()
+        return self._items.get((key, item_id))
 
     def delete(self, key: str, response_id: str) -> None:
         """Forget a response at once.
@@ -101,6 +117,17 @@ class StoredResponses:
         self.find(key, response_id)
         self._forget((key, response_id))
 
+    def _forget_old(self) -> None:
+        while self._kept and next(iter(self._kept.values())).until_s <= self._clock():
+            self._forget(next(iter(self._kept)))
+
     def _forget(self, name: tuple[str, str]) -> None:
         gone = self._kept.pop(name, None)
-        self.num_bytes -= 0 if gone is None else gone.num_bytes
+        if gone is None:
+            return
+        self.num_bytes -= gone.num_bytes
+        for item in (*gone.items, *gone.body["output"]):
+            # A later response may have been asked with the same item, and then that one is kept.
+            own = (name[0], item["id"])
+            if self._items.get(own) is item:
+                del self._items[own]

@@ -18,9 +18,9 @@ from functools import partial
 from typing import Any
 
 from phi4.engine.adapters import choose_adapters
+from phi4.engine.answering.grammar import Grammar
+from phi4.engine.answering.guards import LoopLimits
 from phi4.engine.events import Event
-from phi4.engine.grammar import Grammar
-from phi4.engine.guards import LoopLimits
 from phi4.engine.structured.compiler import GrammarCompiler
 from phi4.engine.work import Work
 from phi4.errors import InvalidRequest, Phi4Error
@@ -62,7 +62,7 @@ class Answers:
         self._wordings: dict[int, Wording] = {}  # by the server's name of an answer
         self._in_core: dict[int, int] = {}  # the server's name -> the engine's
         self._names: dict[int, int] = {}  # and back
-        self._compiling: dict[int, Work] = {}
+        self._compiling: dict[int, tuple[int, Work]] = {}  # with the index its words carry
 
     @property
     def busy(self) -> bool:
@@ -77,28 +77,28 @@ class Answers:
             return [self._failed(frame.first_id + place, error) for place in range(frame.count)]
         found: list[Frame] = []
         for place in range(frame.count):
-            number = frame.first_id + place
-            self._wordings[number] = Wording(frame.first_index + place, self._tokenizer, content.tool_names)
+            number, index = frame.first_id + place, frame.first_index + place
             self._pace.began(number, _largest_medium(work))
             one = replace(work, sampling=_seeded(work, place))
             if content.grammar is None:
-                found += self._begin(number, one)
+                found += self._begin(number, index, one)
             else:
-                self._compiling[number] = one
+                self._compiling[number] = (index, one)
                 future = self._compiler.begin(content.grammar)
                 future.add_done_callback(partial(self._later, number))
         return found
 
     def compiled(self, number: int, grammar: Future[Grammar]) -> list[Frame]:
         """The grammar of an answer is ready, or cannot be had."""
-        work = self._compiling.pop(number, None)
-        if work is None:
+        waiting = self._compiling.pop(number, None)
+        if waiting is None:
             return []  # cancelled in the meantime
+        index, work = waiting
         try:
             found = grammar.result(timeout=0)
         except Exception as error:
             return [self._failed(number, error)]
-        return self._begin(number, replace(work, grammar=found))
+        return self._begin(number, index, replace(work, grammar=found))
 
     def cancel(self, ids: Iterable[int]) -> None:
         """Forget answers and free what they hold, in whatever phase they are."""
@@ -142,25 +142,27 @@ class Answers:
             raise InvalidRequest(f"no adapter named {content.adapter[:80]!r} is loaded")
         route = choose_adapters(self._config, inputs, content.adapter or None)
         options = frame.options
+        calls = content.grammar is not None and content.grammar.kind == "tool_calls"
         work = Work(
             inputs,
             replace(options.sampling, max_new_tokens=frame.max_new_tokens),
             route.adapters,
             route.audio_projector,
-            tool_names=content.tool_names,
-            keep_markup=bool(content.tool_names),
+            tool_names=content.tool_names if calls else (),
+            keep_markup=calls,
             salt=options.salt,
             loop_guard=LoopLimits() if options.loop_guard else None,
         )
         self._core.check(work)
         return work, content
 
-    def _begin(self, number: int, work: Work) -> list[Frame]:
+    def _begin(self, number: int, index: int, work: Work) -> list[Frame]:
         try:
             core_id = self._core.submit(work)
         except Exception as error:
             return [self._failed(number, error)]
         self._in_core[number], self._names[core_id] = core_id, number
+        self._wordings[number] = Wording(index, self._tokenizer, work.tool_names, work.grammar)
         return []
 
     def _said(self, number: int, event: Event) -> list[tuple[int, ServerEvent]]:

@@ -92,6 +92,7 @@ class EngineClient:
         try:
             ready = await self._supervisor.start()
             self._card = ready.card
+            self._turns.expect(ready.tokens_per_s)
             await self._pool.start(StartPreparer(self.settings, ready.card, ready.path))
         except BaseException:
             await self.close()

@@ -88,9 +88,9 @@ class EngineLoop:
         assert isinstance(start, StartEngine), "an engine is told first what to serve"
         self._pace = Pace(start.settings.hang_s)
         opened = open_engine(start.settings)
-        warm_up(opened, self._pace)
+        rate = warm_up(opened, self._pace)
         self._answers = Answers(opened, _compiler(opened), self._pace, self._later)
-        self._channel.send(EngineReady(opened.card, str(opened.path)))
+        self._channel.send(EngineReady(opened.card, str(opened.path), rate))
 
     def run(self) -> None:
         """Turn for ever; the inbox ends the process."""

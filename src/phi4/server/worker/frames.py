@@ -63,10 +63,17 @@ class StartPreparer(Frame, frozen=True):
 
 
 class EngineReady(Frame, frozen=True):
-    """The engine has its weights and has run every part once; the model's files are in the folder `path`."""
+    """The engine has its weights and has run every part once.
+
+    Attributes:
+        card: What it serves.
+        path: The folder of the model's files.
+        tokens_per_s: Tokens of requests, prompts and answers, that it gets through, roughly.
+    """
 
     card: ModelCard
     path: str
+    tokens_per_s: float
 
 
 class PreparerReady(Frame, frozen=True):

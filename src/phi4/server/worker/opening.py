@@ -43,6 +43,8 @@ _log = logging.getLogger(__name__)
 _FEATURE_BYTES = 4
 _WARM_TOKENS = 4
 _SILENCE_S = 4
+_ANSWERS = 0.5
+"""Requests pass at half the rate at which prompts are read, roughly: answers are drawn one by one."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,14 @@ def open_engine(settings: ServerSettings) -> OpenedEngine:
         return Phi4Tokenizer.load(files.path, config.decoder.vocab_size)
 
     def open_backend() -> ModelRunner:
-        return open_runner(chosen, files, modalities=parts, **options, adapter=adapters)
+        return open_runner(
+            chosen,
+            files,
+            modalities=parts,
+            **options,
+            adapter=adapters,
+            batch_invariant=settings.batch_invariant,
+        )
 
     beside = RUNNERS[chosen].beside
     tokenizer, runner = at_once(read, open_backend) if beside else (read(), open_backend())
@@ -133,8 +142,11 @@ def _card(model: str, info: RunnerInfo, adapters: tuple[str, ...]) -> ModelCard:
     )
 
 
-def warm_up(opened: OpenedEngine, pace: Pace) -> None:
+def warm_up(opened: OpenedEngine, pace: Pace) -> float:
     """Run every part once, encoders twice since the first time may load them; `pace` is told the times.
+
+    Returns:
+        Tokens of requests a second, as far as reading the longest chunk of a prompt shows it.
 
     Raises:
         Phi4Error: A part cannot be loaded or does not fit.
@@ -150,6 +162,7 @@ def warm_up(opened: OpenedEngine, pace: Pace) -> None:
     info, end = opened.runner.info, opened.tokenizer.tokens.end
     longest = max(1, min(info.max_step_tokens, info.max_context_tokens - _WARM_TOKENS))
     _run(opened, ModelInputs(np.full(longest, end, np.int64)), pace)
+    rate = _ANSWERS * longest / pace.step_s
     for blank in blanks:
         _run(opened, _around(blank, end), pace)
     _log.info(
@@ -158,6 +171,7 @@ def warm_up(opened: OpenedEngine, pace: Pace) -> None:
         pace.step_s,
         1000 * pace.media_s_per_token,
     )
+    return rate
 
 
 def _blanks(opened: OpenedEngine) -> list[ImageArrays | AudioArrays]:

@@ -15,7 +15,7 @@ from phi4.engine.structured.mortal import MortalCompiler
 from phi4.errors import Phi4Error
 from phi4.processing.processor import Processor
 from phi4.processing.tokenizer import Phi4Tokenizer
-from phi4.registry import open_model
+from phi4.registry import open_judge, open_model
 from phi4.server.failures import PreparationFailed
 from phi4.server.faults import places_of
 from phi4.server.worker.frames import Done, Failure, Job, NotStarted, PreparerReady, StartPreparer, failure_of
@@ -47,10 +47,10 @@ def main(descriptor: int) -> None:
 
 
 def open_preparing(start: StartPreparer) -> Preparing:
-    """Read config and tokenizer of the model the engine has opened.
+    """Read config and tokenizer of the model the engine has opened, and the operator's voice-activity model.
 
     Raises:
-        InvalidArtifact: Its files have changed since.
+        InvalidArtifact: Its files have changed since; or there is no such model in the operator's file.
         MissingExtra: A library is not installed.
     """
     files = open_model(start.card.runner, Path(start.path), start.settings.modalities)
@@ -60,7 +60,8 @@ def open_preparing(start: StartPreparer) -> Preparing:
     )
     compiler = MortalCompiler(tokenizer, start.card.vocab_size)
     compiler.warm_up()
-    return Preparing(processor, compiler, start.settings, start.card.max_context_tokens)
+    judge = open_judge(start.settings.voice_activity)
+    return Preparing(processor, compiler, start.settings, start.card.max_context_tokens, judge)
 
 
 def run(preparing: Preparing, job: Job) -> Done:

@@ -25,7 +25,7 @@ from phi4.processing.detail import with_detail
 from phi4.processing.messages import parse_messages
 from phi4.processing.processor import Processor
 from phi4.processing.prompts import transcribe_message, translate_message
-from phi4.processing.recordings import cut_recording
+from phi4.processing.speech_signs import DEFAULT_JUDGE, SpeechJudge
 from phi4.server.settings import ServerSettings
 from phi4.server.worker.pointing import pointed
 from phi4.server.worker.rows import pack_row
@@ -41,6 +41,7 @@ class Preparing:
         compiler: Tries the forms of answers.
         settings: The limits.
         max_context_tokens: Longest sequence the runner takes.
+        judge: Says which frames of a recording sound like speech.
     """
 
     def __init__(
@@ -49,9 +50,10 @@ class Preparing:
         compiler: GrammarCompiler,
         settings: ServerSettings,
         max_context_tokens: int,
+        judge: SpeechJudge = DEFAULT_JUDGE,
     ) -> None:
         self._processor = processor
-        self._loaded = LoadedProcessor(processor, settings.max_crops, settings.placement)
+        self._loaded = LoadedProcessor(processor, settings.max_crops, settings.placement, judge)
         self._compiler = compiler
         self._settings = settings
         self._context = max_context_tokens
@@ -108,13 +110,11 @@ class Preparing:
 
     def _transcribe(self, request: PrepareRequest) -> Prepared:
         try:
-            recording = self._processor.hear(request.audio)
+            parts, duration_s = self._loaded.hear(request.audio, timestamps=request.timestamps)
         except InvalidMedia as error:
             raise InvalidMedia(f"file: {error}") from None
-        speech = self._processor.config.speech
-        assert speech is not None, "a model that takes no recordings refuses to hear them"
         rows = []
-        for part in cut_recording(recording, speech, timestamps=request.timestamps):
+        for part in parts:
             if request.translate_to:
                 message = translate_message(part.audio, request.translate_to, hot_words=request.hot_words)
             else:
@@ -125,7 +125,7 @@ class Preparing:
                 raise InvalidRequest(
                     f"the recording has over {self._settings.max_rows} parts with speech; send it in pieces"
                 )
-        return Prepared(tuple(self._checked(rows)), duration_s=recording.duration_s)
+        return Prepared(tuple(self._checked(rows)), duration_s=duration_s)
 
     def _tokenize(self, request: PrepareRequest) -> Prepared:
         if request.messages:

@@ -58,7 +58,7 @@ class RowContent(msgspec.Struct, frozen=True):
         images: In order of appearance.
         audios: The same.
         spans: Where they stand.
-        tool_names: Functions the prompt offers; only with some is the answer searched for calls.
+        tool_names: Functions the prompt offers; only under a grammar of calls is the answer searched for any.
         grammar: What the answer must look like; None = anything.
         adapter: The user's own adapter; empty = none.
     """

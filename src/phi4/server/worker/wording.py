@@ -1,7 +1,8 @@
 """One answer in the words of the routes: text, pieces of tool calls, log-probabilities, the end.
 
-The engine leaves the markup of calls in the text of a request with tools; a parser takes it out here as it
-comes, so that a client reads arguments while they are written.
+The engine leaves calls in the text of a request with tools; a parser takes them out here as they come, so
+that a client reads arguments while they are written. Whatever dialect a call is in, it is of a tool on offer
+and its arguments fit: native ones are written under the grammar, others are judged by it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable
 
+from phi4.engine.answering.grammar import Grammar
+from phi4.engine.structured.tool_grammar import ToolCallGrammar
 from phi4.processing.tokenizer import Phi4Tokenizer
 from phi4.processing.tool_parser import CallsFinished, ParserEvent, TextDelta, ToolCallParser
 from phi4.processing.tool_stream import ToolCallDelta as ParsedPiece
@@ -22,13 +25,28 @@ class Wording:
     Args:
         index: What its events carry.
         tokenizer: Gives the words of tokens.
-        tool_names: Functions the prompt offers; empty = the answer is text.
+        tool_names: Functions the prompt offers.
+        grammar: What the answer is written under; unless it is one of calls, the answer is text.
     """
 
-    def __init__(self, index: int, tokenizer: Phi4Tokenizer, tool_names: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        index: int,
+        tokenizer: Phi4Tokenizer,
+        tool_names: tuple[str, ...] = (),
+        grammar: Grammar | None = None,
+    ) -> None:
         self._index = index
         self._tokenizer = tokenizer
-        self._parser = ToolCallParser(tool_names, stream=True) if tool_names else None
+        self._parser: ToolCallParser | None = None
+        if isinstance(grammar, ToolCallGrammar):
+            self._parser = ToolCallParser(
+                tool_names,
+                stream=True,
+                dialects=grammar.free,
+                judge=grammar.fits,
+                most=grammar.most_calls,
+            )
         self._called = False
 
     def say(self, delta: Delta) -> ServerEvent | None:

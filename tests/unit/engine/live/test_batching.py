@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from phi4.engine.live.batching import CALM_STEPS, RowLimit, choose
+from phi4.engine.live.batching import CALM_STEPS, RowLimit, choose, whole_pairs
 from phi4.engine.live.scoring import Scoring
 from phi4.engine.runner import RunnerInfo
 from phi4.types import ModelInputs
@@ -31,8 +31,8 @@ def sequence(number: int, pending: int, last_step: int = 0, adapters: tuple[str,
     return made
 
 
-def chosen(sequences: list[Scoring], **abilities: object) -> list[tuple[int, int]]:
-    picked = choose(sequences, replace(INFO, **abilities))  # type: ignore[arg-type]
+def chosen(sequences: list[Scoring], read_last: bool = False, **abilities: object) -> list[tuple[int, int]]:
+    picked = choose(sequences, replace(INFO, **abilities), read_last)  # type: ignore[arg-type]
     return [(sequence.id, count) for sequence, count in picked]
 
 
@@ -64,8 +64,27 @@ def test_other_adapters_wait_where_they_cannot_be_mixed() -> None:
 def test_a_prompt_comes_alone_where_it_cannot_share_a_step_with_decoding() -> None:
     rows = [sequence(0, 7, last_step=1), sequence(1, 1, last_step=2), sequence(2, 1, last_step=3)]
     assert chosen(rows, mixes_prefill_decode=False) == [(0, 7)]
-    rows[0].last_step = 4
-    assert chosen(rows, mixes_prefill_decode=False) == [(1, 1), (2, 1)]
+    assert chosen(rows, read_last=True, mixes_prefill_decode=False) == [(1, 1), (2, 1)]
+    assert chosen(rows[:1], read_last=True, mixes_prefill_decode=False) == [(0, 7)]
+    assert chosen(rows[1:], mixes_prefill_decode=False) == [(1, 1), (2, 1)]
+
+
+def test_between_two_chunks_of_prompts_every_answer_goes_on_however_many_prompts_there_are() -> None:
+    reading = [sequence(number, 50, last_step=-1) for number in range(6)]
+    writing = sequence(6, 1, last_step=9)
+    read_last, steps = False, []
+    for step in range(10, 22):
+        ((served, _),) = choose([*reading, writing], replace(INFO, mixes_prefill_decode=False), read_last)
+        served.last_step, read_last = step, served is not writing
+        steps.append(served.id)
+    assert steps == [0, 6, 1, 6, 2, 6, 3, 6, 4, 6, 5, 6]
+
+
+def test_no_chunk_leaves_one_position_over() -> None:
+    assert chosen([sequence(0, 101)]) == [(0, 98)]
+    assert chosen([sequence(0, 102)]) == [(0, 100)]
+    assert chosen([sequence(0, 3)], max_step_tokens=2) == [(0, 2)]
+    assert [whole_pairs(most) for most in (0, 1, 2, 3, 39, 40)] == [0, 0, 0, 2, 38, 38]
 
 
 def test_trouble_halves_the_rows_and_long_calm_raises_them_by_one() -> None:

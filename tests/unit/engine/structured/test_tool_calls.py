@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from phi4.engine.structured import constraint
 from phi4.engine.structured.compiler import GrammarCompiler
 from phi4.engine.structured.spec import GrammarSpec
 from phi4.engine.structured.tool_choice import ToolPlan, plan_tools
@@ -260,10 +262,62 @@ def test_the_rules_survive_being_sent() -> None:
 
 
 def test_a_model_without_call_tokens_says_so(compiler: GrammarCompiler, writer: Writer) -> None:
-    from phi4.engine.structured.constraint import Constraint
-
-    calls = compiler.compile(GrammarSpec("json_object"))
-    assert isinstance(calls, Constraint)
-    bare = replace(writer.tokenizer.tokens, tool_call=None)
+    bare = copy(writer.tokenizer)
+    bare.tokens = replace(bare.tokens, tool_call=None)
     with pytest.raises(InvalidRequest, match="'tool_call' token"):
-        ToolCallGrammar(calls, None, bare, writer.vocab_size, must_call=False)
+        begin(GrammarCompiler(bare, writer.vocab_size), plan_tools(TOOLS))
+
+
+FITS: dict[str, tuple[list[ToolCall], bool]] = {
+    "a call": ([ToolCall("set_light", {"room": "hall", "on": True})], True),
+    "another order": ([ToolCall("set_light", {"on": True, "room": "hall"})], True),
+    "two calls": ([ToolCall("stop", {}), ToolCall("set_timer", {"minutes": 3})], True),
+    "not offered": ([ToolCall("rm_rf", {"path": "/"})], False),
+    "one of two not offered": ([ToolCall("stop", {}), ToolCall("rm_rf", {})], False),
+    "a value that is not allowed": ([ToolCall("set_light", {"room": "attic", "on": True})], False),
+    "a value of another type": ([ToolCall("set_timer", {"minutes": "three"})], False),
+    "an argument missing": ([ToolCall("set_light", {"room": "hall"})], False),
+    "an argument too many": ([ToolCall("stop", {"now": True})], False),
+}
+
+
+@pytest.mark.parametrize("case", FITS)
+def test_calls_in_another_dialect_fit_as_native_ones_do(compiler: GrammarCompiler, case: str) -> None:
+    calls, fit = FITS[case]
+    grammar = begin(compiler, plan_tools(TOOLS))
+    assert grammar.fits(calls) is fit
+    assert grammar.fits([ToolCall("stop", {})]), "judging one leaves nothing behind for the next"
+
+
+def test_judging_has_a_budget_of_processor_time(
+    compiler: GrammarCompiler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some schemas cost milliseconds a token, and the engine's loop waits."""
+    grammar = begin(compiler, plan_tools(TOOLS))
+    assert grammar.fits([ToolCall("set_timer", {"minutes": 3})])
+    monkeypatch.setattr(constraint, "_MOST_CPU_S", 0.0)
+    assert not grammar.fits([ToolCall("set_timer", {"minutes": 3})])
+
+
+def test_what_the_rules_say_of_other_dialects(compiler: GrammarCompiler) -> None:
+    free, formed = plan_tools(TOOLS), plan_tools(TOOLS, answer=GrammarSpec("json_object"))
+    assert begin(compiler, free).free and not begin(compiler, formed).free
+    assert begin(compiler, free).most_calls is None
+    assert begin(compiler, plan_tools(TOOLS, parallel=False)).most_calls == 1
+
+
+def test_a_tool_may_require_what_it_does_not_list(compiler: GrammarCompiler) -> None:
+    tool = {"name": "f", "parameters": {"type": "object", "properties": {"a": {}}, "required": ["b"]}}
+    grammar = begin(compiler, plan_tools([{**tool, "strict": True}]))
+    assert grammar.fits([ToolCall("f", {"b": 1})]) and grammar.fits([ToolCall("f", {"a": 2, "b": [1]})])
+    assert not grammar.fits([ToolCall("f", {"a": 2})]) and not grammar.fits([ToolCall("f", {"b": 1, "c": 1})])
+
+
+def test_a_tool_with_look_around_is_held_to_the_rest_of_its_schema(compiler: GrammarCompiler) -> None:
+    properties = {"to": {"type": "string", "pattern": r"^(?!\.).+$"}, "n": {"type": "integer"}}
+    tool = {"name": "mail", "parameters": {"type": "object", "properties": properties, "required": ["to"]}}
+    grammar = begin(compiler, plan_tools([tool]))
+    assert grammar.fits([ToolCall("mail", {"to": ".x", "n": 1})])
+    assert not grammar.fits([ToolCall("mail", {"to": 5})])
+    with pytest.raises(InvalidRequest, match="look-around"):
+        begin(compiler, plan_tools([{**tool, "strict": True}]))

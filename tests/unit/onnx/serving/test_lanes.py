@@ -278,3 +278,35 @@ def test_rows_of_different_pools_form_ranges_of_their_own() -> None:
     lanes = Lanes(CONFIG)
     s = [lanes[lanes.open(spec(tokens))] for tokens in (10, 500, 20)]
     assert shapes(s) == [(0, (0, 2)), (0, (1,))]
+
+
+def paired(sequences: list[CachedSequence]) -> list[tuple[int, tuple[int | None, ...]]]:
+    return [(found.first, found.members) for found in lane_ranges(sequences, paired=True)]
+
+
+def test_pairs_take_an_idle_lane_along_behind_or_before() -> None:
+    _, (a, b, c, d) = make(4)
+    assert paired([a]) == [(0, (0, None))]
+    assert paired([d]) == [(2, (None, 0))]
+    assert paired([a, b]) == [(0, (0, 1))]
+    assert paired([a, b, c]) == [(0, (0, 1, 2, None))]
+    assert paired([b, c, d]) == [(0, (None, 0, 1, 2))]
+
+
+def test_an_idle_lane_of_a_pair_has_room_or_is_not_taken() -> None:
+    _, (a, b, c, d) = make(4)
+    c.length = c.pool.capacity
+    assert paired([b]) == [(0, (None, 0))]
+    a.length = a.pool.capacity
+    assert paired([b]) == [(1, (0,))]
+    (found,) = lane_ranges([d], paired=True)
+    assert found.members == (0,)
+
+
+def test_no_lane_of_another_pass_is_taken_along() -> None:
+    _, sequences = make(8)
+    full = sequences[3]
+    full.length = full.pool.capacity
+    ranges = paired([sequences[place] for place in (1, 2, 4, 6, 7)])
+    taken = [first + at for first, members in ranges for at in range(len(members))]
+    assert len(set(taken)) == len(taken) and 3 not in taken

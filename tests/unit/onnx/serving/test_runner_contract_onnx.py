@@ -14,6 +14,7 @@ import pytest
 
 from phi4.checkpoint import LoadedAdapter
 from phi4.configs import AdapterConfig, Phi4Config
+from phi4.engine.drawing.sampler import draw
 from phi4.engine.runner import (
     Bias,
     Draw,
@@ -30,7 +31,6 @@ from phi4.engine.runner import (
     StepPlan,
     TextPiece,
 )
-from phi4.engine.sampler import draw
 from phi4.errors import ContextOverflow, InvalidRequest, OutOfMemory
 from phi4.onnx import OnnxPackage, open_package
 from phi4.onnx.serving.runner import OrtRunner

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from phi4.errors import ContextOverflow
+from phi4.server.http.auth import digest_of
 from phi4.server.worker.values import Candidate, Health, ScoredToken, ServerEvent, ToolCallDelta
 from phi4.types import Usage
 
@@ -152,6 +153,95 @@ def test_cut_response_is_incomplete(serve: Serve, script: Any, reason: str) -> N
         serving.post("/v1/responses", {"input": "hi", "stream": True}).events()[-1]["type"]
         == "response.incomplete"
     )
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_strict_goes_down_and_comes_back(serve: Serve, strict: bool) -> None:
+    serving = serve()
+    form = {"type": "json_schema", "name": "x", "schema": {"type": "object"}, "strict": strict}
+    asked = {"input": "hi", "tools": [{**TOOL, "strict": strict}], "text": {"format": form}}
+    body = serving.post("/v1/responses", asked).json()
+    assert body["tools"][0]["strict"] is strict and body["text"]["format"] == form
+    request = serving.client.requests[-1]
+    assert request.tools[0]["function"]["strict"] is strict
+    assert request.response_format["json_schema"]["strict"] is strict
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_cut_call_is_incomplete_and_left_out_of_what_follows(serve: Serve, script: Any, stream: bool) -> None:
+    pieces = [ToolCallDelta(0, "call_a", "f", "{}"), ToolCallDelta(1, "call_b", "f", '{"a')]
+    serving = serve(script(calls=pieces, reason="length"))
+    answered = serving.post("/v1/responses", {"input": "hi", "tools": [TOOL], "stream": stream})
+    body = answered.events()[-1]["response"] if stream else answered.json()
+    assert [item["status"] for item in body["output"]] == ["completed", "incomplete"]
+    again = serving.post("/v1/responses", {"input": "go on", "previous_response_id": body["id"]})
+    assert again.status == 200
+    turns = serving.client.requests[-1].messages
+    assert [turn["role"] for turn in turns] == ["user", "assistant", "user"]
+    assert [call["id"] for call in turns[1]["tool_calls"]] == ["call_a"]
+
+
+def test_call_that_is_whole_when_the_answer_is_cut_is_completed(serve: Serve, script: Any) -> None:
+    serving = serve(script(calls=CALL[:2], reason="length"))
+    body = serving.post("/v1/responses", {"input": "hi", "tools": [TOOL]}).json()
+    assert (body["status"], body["output"][0]["status"]) == ("incomplete", "completed")
+
+
+def test_input_items_are_listed_and_can_be_referred_to(serve: Serve) -> None:
+    serving = serve()
+    own = {"id": "mine", "role": "user", "content": "first"}
+    first = serving.post("/v1/responses", {"input": [own, {"role": "user", "content": "second"}]}).json()
+    path = f"/v1/responses/{first['id']}/input_items"
+    listed = serving.get(path).json()
+    assert [item["content"] for item in listed["data"]] == ["second", "first"]
+    assert (listed["first_id"], listed["last_id"]) == (listed["data"][0]["id"], "mine")
+    assert (listed["object"], listed["has_more"]) == ("list", False)
+    assert serving.get(f"{path}?order=asc").json()["data"] == listed["data"][::-1]
+    refused = serving.get(f"{path}?order=up")
+    assert (refused.status, refused.error["param"]) == (400, "order")
+    assert serving.get("/v1/responses/resp_x/input_items").status == 404
+    told = [
+        {"type": "item_reference", "id": "mine"},
+        {"id": first["output"][0]["id"]},
+        {"role": "user", "content": "and?"},
+    ]
+    second = serving.post("/v1/responses", {"input": told}).json()
+    turns = serving.client.requests[-1].messages
+    assert [turn["role"] for turn in turns] == ["user", "assistant", "user"]
+    assert turns[1]["content"] == [{"type": "text", "text": "Hello there"}]
+    kept = serving.get(f"/v1/responses/{second['id']}/input_items?order=asc").json()["data"]
+    assert kept[0]["content"] == "first" and kept[1] == first["output"][0]
+
+
+def test_plain_question_is_listed_as_an_item(serve: Serve) -> None:
+    serving = serve()
+    body = serving.post("/v1/responses", {"input": "hi"}).json()
+    (item,) = serving.get(f"/v1/responses/{body['id']}/input_items").json()["data"]
+    assert item.pop("id").startswith("msg_")
+    assert item == {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hi"}]}
+
+
+def test_items_of_another_key_are_not_there(serve: Serve) -> None:
+    serving = serve(key_digests=(digest_of("a"), digest_of("b")))
+    asked = {"input": [{"id": "mine", "role": "user", "content": "secret"}]}
+    refer = {"input": [{"type": "item_reference", "id": "mine"}]}
+
+    def post(key: str, body: Any) -> Any:
+        return serving.post("/v1/responses", body, headers=[(b"authorization", f"Bearer {key}".encode())])
+
+    assert post("a", asked).status == post("a", refer).status == 200
+    refused = post("b", refer)
+    assert (refused.status, refused.error["param"]) == (400, "input[0].id")
+
+
+def test_response_that_has_ended_cannot_be_cancelled(serve: Serve) -> None:
+    serving = serve()
+    body = serving.post("/v1/responses", {"input": "hi"}).json()
+    refused = serving.post(f"/v1/responses/{body['id']}/cancel")
+    assert (refused.status, refused.error["code"]) == (400, "invalid_request")
+    assert "background" in refused.error["message"]
+    assert serving.post("/v1/responses/resp_x/cancel").status == 404
+    assert serving.get(f"/v1/responses/{body['id']}").json() == body
 
 
 def test_response_that_says_nothing_is_an_empty_message(serve: Serve, script: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from phi4.engine.core import EngineCore
 from phi4.engine.longrope import longrope_policy
 from phi4.engine.structured.compiler import GrammarCompiler
 from phi4.engine.structured.spec import GrammarSpec
+from phi4.engine.structured.tool_choice import plan_tools
 from phi4.processing.processor import Processor
 from phi4.processing.tokenizer import Phi4Tokenizer
 from phi4.server.worker.answers import Answers
@@ -25,7 +26,7 @@ from phi4.server.worker.pace import Pace
 from phi4.server.worker.rows import pack_row
 from phi4.server.worker.values import GenerateOptions, ModelCard, ServerEvent
 from phi4.testing.media import image_bytes, ramp_picture
-from phi4.testing.scripted import ScriptedRunner, babbling
+from phi4.testing.scripted import ScriptedRunner, babbling, saying
 from phi4.types import ModelInputs, SamplingParams
 
 PROMPT = ModelInputs(np.array([5, 6, 7, 8], np.int64))
@@ -34,10 +35,19 @@ PROMPT = ModelInputs(np.array([5, 6, 7, 8], np.int64))
 class Bench:
     """Answers on a scripted runner."""
 
-    def __init__(self, config: Phi4Config, tokenizer: Phi4Tokenizer, adapters: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        config: Phi4Config,
+        tokenizer: Phi4Tokenizer,
+        adapters: tuple[str, ...] = (),
+        said: Sequence[int] = (),
+    ) -> None:
         vocab = config.decoder.vocab_size
+        logits = babbling(vocab)
+        if said:
+            logits = saying([*said, tokenizer.tokens.end], len(PROMPT.token_ids), vocab)
         self.runner = ScriptedRunner(
-            babbling(vocab), vocab, max_context_tokens=512, adapters=("vision", "speech", *adapters)
+            logits, vocab, max_context_tokens=512, adapters=("vision", "speech", *adapters)
         )
         core = EngineCore(self.runner, tokenizer, policy=longrope_policy("reference", config.decoder))
         card = ModelCard("tiny", "scripted", "none", "float32", 512, vocab, ("text",), adapters)
@@ -169,6 +179,59 @@ def test_an_answer_with_a_form_begins_when_that_is_compiled(bench: Bench) -> Non
     events, failed = bench.run()
     assert not failed
     assert {text(events[1]), text(events[2])} <= {"yes", "no"}
+
+
+def test_a_row_that_offers_tools_calls_them(bench: Bench) -> None:
+    plan = plan_tools([{"name": "stop", "parameters": {}}], "required")
+    bench.submit(1, blob=pack_row(PROMPT, tool_names=plan.names, grammar=plan.grammar), max_new_tokens=64)
+    wait_for(lambda: len(bench.ready) == 1)
+    finish(bench, 1)
+    events, failed = bench.run()
+    assert not failed and bench.is_empty
+    names = [piece.name for event in events[1] for piece in event.tool_calls if piece.name]
+    assert names and set(names) == {"stop"} and text(events[1]) == ""
+
+
+def test_a_row_whose_calls_no_grammar_holds_says_text(
+    served_config: Phi4Config, served_tokenizer: Phi4Tokenizer
+) -> None:
+    tokens = served_tokenizer.tokens
+    call = '[{"name": "add", "arguments": {"a": 1}}]'
+    begin, end = tokens.require("tool_call"), tokens.require("tool_call_end")
+    said = [begin, *served_tokenizer.encode_text(call), end]
+    bench = Bench(served_config, served_tokenizer, said=said)
+    bench.submit(1, blob=pack_row(PROMPT, tool_names=("add",)), max_new_tokens=200)
+    events, failed = bench.run()
+    assert not failed and text(events[1]) == call
+    assert not any(event.tool_calls for event in events[1]) and events[1][-1].finish_reason == "stop"
+
+
+ADD = {"name": "add", "parameters": {"a": {"type": "int"}}}
+
+
+@pytest.mark.parametrize(
+    ("call", "names"),
+    [
+        ('{"name": "add", "arguments": {"a": 1}}', ["add"]),
+        ('{"name": "add", "arguments": {"a": "x"}}', []),
+        ('{"name": "rm_rf", "arguments": {"a": 1}}', []),
+    ],
+)
+@pytest.mark.parametrize("dialect", ["functools[{}]", "<|tool_call|>[{}]<|/tool_call|>", "```json\n{}\n```"])
+def test_calls_in_free_text_are_of_tools_on_offer_or_text(
+    served_config: Phi4Config, served_tokenizer: Phi4Tokenizer, dialect: str, call: str, names: list[str]
+) -> None:
+    said = dialect.replace("{}", call)
+    bench = Bench(served_config, served_tokenizer, said=served_tokenizer.encode_text(said))
+    plan = plan_tools([ADD])
+    bench.submit(1, blob=pack_row(PROMPT, tool_names=plan.names, grammar=plan.grammar), max_new_tokens=200)
+    wait_for(lambda: len(bench.ready) == 1)
+    finish(bench, 1)
+    events, failed = bench.run()
+    assert not failed
+    assert [piece.name for event in events[1] for piece in event.tool_calls if piece.name] == names
+    assert text(events[1]) == ("" if names else said)
+    assert events[1][-1].finish_reason == ("tool_calls" if names else "stop")
 
 
 def test_a_form_that_cannot_be_compiled_fails_its_answer(bench: Bench) -> None:

@@ -82,7 +82,7 @@ FRAMES: list[Frame] = [
     Failure("InvalidRequest", "no"),
     StartEngine(SETTINGS),
     StartPreparer(SETTINGS, CARD, "folder"),
-    EngineReady(CARD, "folder"),
+    EngineReady(CARD, "folder", 100.0),
     PreparerReady(),
     NotStarted(Failure("ModelNotFound", "none")),
     Ping(1),

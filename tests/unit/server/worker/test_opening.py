@@ -17,7 +17,7 @@ from phi4.server.worker.pace import Pace
 
 def test_warming_up_times_every_part_and_is_no_work_of_clients(served_model: Path) -> None:
     opened, pace = open_engine(ServerSettings(model=str(served_model))), Pace(5.0)
-    warm_up(opened, pace)
+    assert warm_up(opened, pace) > 0
     assert pace.step_s > 0 and pace.media_s_per_token > 0
     stats = opened.core.stats()
     assert (stats.prompt_tokens, stats.generation_tokens, stats.steps, stats.encoder_queries) == (0, 0, 0, 0)

@@ -6,11 +6,13 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from phi4.errors import InvalidMedia, InvalidRequest
+from phi4.errors import InvalidArtifact, InvalidMedia, InvalidRequest
 from phi4.server.failures import DeadlineExceeded, Draining, InternalFailure, PreparationFailed
 from phi4.server.settings import ServerSettings
 from phi4.server.worker.frames import StartPreparer
@@ -177,6 +179,19 @@ def test_closing_tells_everybody_who_waits(program: Program) -> None:
             await pool.prepare(asked("x"), 30.0)
 
     pooled(program(PREPARES), check)
+
+
+def test_a_file_of_no_voice_activity_is_an_error_of_the_start(served_model: Path) -> None:
+    async def run() -> None:
+        settings = ServerSettings(preparers=1, voice_activity=str(served_model / "config.json"))
+        pool = PreparerPool(settings)
+        with pytest.raises(
+            InvalidArtifact, match=r"config\.json: .*a voice-activity model has the interface"
+        ):
+            await pool.start(StartPreparer(settings, replace(CARD, runner="onnx"), str(served_model)))
+        await pool.close()
+
+    asyncio.run(run())
 
 
 def test_a_preparer_that_cannot_start_says_why(program: Program) -> None:

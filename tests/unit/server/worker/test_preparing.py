@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +18,11 @@ from phi4.processing.documents import load_document
 from phi4.processing.processor import Processor
 from phi4.processing.tokenizer import Phi4Tokenizer
 from phi4.server.settings import ServerSettings
+from phi4.server.worker.frames import StartPreparer
+from phi4.server.worker.preparer import open_preparing
 from phi4.server.worker.preparing import Preparing
 from phi4.server.worker.rows import unpack_row
-from phi4.server.worker.values import PrepareRequest
+from phi4.server.worker.values import ModelCard, PrepareRequest
 from phi4.testing.media import audio_bytes, chirp, image_bytes, ramp_picture
 
 TOOL = {
@@ -121,6 +125,19 @@ def test_tools_travel_with_the_grammar_of_their_calls(desk: Preparing, served_co
     assert content.grammar is not None and content.grammar.kind == "tool_calls"
     content, _ = unpack_row(desk.prepare(replace(request, tool_choice="none")).rows[0].blob, served_config)
     assert content.tool_names == () and content.grammar is None
+
+
+def test_strict_is_an_error_where_it_cannot_be_held(desk: Preparing) -> None:
+    odd = {"type": "object", "properties": {"a": {"not": {"type": "null"}}}}
+    tool = {"type": "function", "function": {"name": "f", "parameters": odd}}
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": odd}}
+    loose = PrepareRequest("chat", user("?"), tools=(tool,), response_format=form)
+    assert desk.prepare(loose).rows
+    strict_tool = {"type": "function", "function": {**tool["function"], "strict": True}}
+    strict_form = {"type": "json_schema", "json_schema": {**form["json_schema"], "strict": True}}
+    for request in (replace(loose, tools=(strict_tool,)), replace(loose, response_format=strict_form)):
+        with pytest.raises(InvalidRequest, match="not"):
+            desk.prepare(request)
 
 
 def test_the_form_of_an_answer_travels_with_it(desk: Preparing, served_config: Phi4Config) -> None:
@@ -278,6 +295,19 @@ def test_silence_has_no_rows(desk: Preparing) -> None:
     silence = audio_bytes(np.zeros(32000, np.float32), 16000)
     prepared = desk.prepare(PrepareRequest("transcribe", audio=silence))
     assert prepared.rows == () and prepared.duration_s == pytest.approx(2.0, abs=0.05)
+
+
+def test_the_operators_model_judges_where_somebody_speaks(
+    desk: Preparing, served_model: Path, served_config: Phi4Config, voice_model: Callable[..., Path]
+) -> None:
+    settings = ServerSettings(voice_activity=str(voice_model("energy")))
+    card = ModelCard("stub", "onnx", "cpu", "float32", CONTEXT, served_config.decoder.vocab_size)
+    judged = open_preparing(StartPreparer(settings, card, str(served_model)))
+    hiss = np.random.default_rng(0).normal(0, 0.1, 32000).astype(np.float32)
+    request = PrepareRequest("transcribe", audio=audio_bytes(hiss, 16000))
+    assert desk.prepare(request).rows == ()
+    (row,) = judged.prepare(request).rows
+    assert (row.start_s, row.end_s) == pytest.approx((0.0, 2.0), abs=0.05)
 
 
 def test_a_recording_is_no_picture(desk: Preparing) -> None:

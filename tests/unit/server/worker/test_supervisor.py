@@ -26,7 +26,7 @@ turn = [0.0]
 inbox = Inbox(channel, lambda: ((time.monotonic() - turn[0]) if turn[0] else 0.0, 1.0))
 inbox.start()
 inbox.get()
-channel.send(EngineReady(CARD, "nowhere"))
+channel.send(EngineReady(CARD, "nowhere", 100.0))
 """
 HONEST = READY + "while True:\n    inbox.get()\n"
 SEES = (

@@ -1,4 +1,4 @@
-"""What a response puts out, as it grows: items, and the events that tell a client of each change.
+"""Items of a response: what it was asked with, and what it puts out as it grows, with the events for that.
 
     items = OutputItems()
     for event in events:
@@ -11,14 +11,49 @@ Whole answers and streams are made by the same steps, so they cannot differ.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from typing import Any
 
 from phi4.server.http.answers import token_logprob
+from phi4.server.http.errors import InvalidField
 from phi4.server.http.exchange import new_id
 from phi4.server.worker.values import ScoredToken, ServerEvent, ToolCallDelta
 
 Told = list[dict[str, Any]]
 """Events in order; whoever sends them numbers them."""
+MAX_ID_CHARS = 128
+_PREFIXES = {"function_call": "fc_", "function_call_output": "fco_", "reasoning": "rs_"}
+
+
+def with_ids(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Items a client sent, each under an id by which it can be found again."""
+    return [
+        {**item, "id": item["id"] if _is_id(item.get("id")) else new_id(_PREFIXES.get(item["type"], "msg_"))}
+        for item in items
+    ]
+
+
+def item_list(items: Sequence[dict[str, Any]], order: str | None) -> dict[str, Any]:
+    """Items as a list of OpenAI's, all on one page.
+
+    Args:
+        items: In the order they were sent in; at least one.
+        order: "asc" = in that order; "desc" or None = the last first.
+
+    Raises:
+        InvalidField: It is another order.
+    """
+    if order not in (None, "asc", "desc"):
+        raise InvalidField("order", "has to be asc or desc")
+    data = list(items) if order == "asc" else list(reversed(items))
+    return {
+        "object": "list",
+        "data": data,
+        "first_id": data[0]["id"],
+        "last_id": data[-1]["id"],
+        "has_more": False,
+    }
 
 
 class OutputItems:
@@ -47,7 +82,8 @@ class OutputItems:
         """Finish the item that is open; an answer without any gets an empty message.
 
         Args:
-            status: "completed", or "incomplete" when the answer was cut.
+            status: "completed", or "incomplete" when the answer was cut; a call that is whole all the same is
+                completed.
         """
         told = [] if self.output else self._open_message()
         return told + self._close(status)
@@ -110,6 +146,7 @@ class OutputItems:
             name = {"name": item["name"], "arguments": whole}
             told.append(self._about("response.function_call_arguments.done", **name))
             item["arguments"] = whole
+            status = "completed" if _is_json(whole) else status
         item["status"] = status
         self._is_open = False
         index = len(self.output) - 1
@@ -117,3 +154,15 @@ class OutputItems:
 
     def _about(self, kind: str, **more: Any) -> dict[str, Any]:
         return {"type": kind, "item_id": self.output[-1]["id"], "output_index": len(self.output) - 1, **more}
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= MAX_ID_CHARS
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True

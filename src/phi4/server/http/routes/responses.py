@@ -7,6 +7,7 @@ A response is kept for a while unless the client says `store: false`, so that th
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -14,13 +15,17 @@ from starlette.responses import JSONResponse, Response
 
 from phi4.server.http.answers import Answer, check_ended, count
 from phi4.server.http.auth import key_name
+from phi4.server.http.errors import InvalidField
 from phi4.server.http.exchange import Begun, Exchange, Service
 from phi4.server.http.openapi import answer_of, body_of
-from phi4.server.http.routes.response_items import OutputItems
-from phi4.server.http.schemas.items import output_messages
+from phi4.server.http.routes.response_items import OutputItems, item_list, with_ids
+from phi4.server.http.schemas.items import to_messages
 from phi4.server.http.schemas.responses import ResponsesRequest
 from phi4.server.http.schemas.tools import checked_tools
 from phi4.server.http.streaming import sse, unless_gone
+
+_ORDER = {"name": "order", "in": "query", "schema": {"type": "string", "enum": ["asc", "desc"]}}
+_ORDERED = {"parameters": [_ORDER]}
 
 
 def add_routes(app: FastAPI, service: Service) -> None:
@@ -34,11 +39,12 @@ def add_routes(app: FastAPI, service: Service) -> None:
         model = service.models.find(asked.model)
         before = asked.previous_response_id
         messages = [*service.stored.find(exchange.key, before).messages] if before else []
-        messages += asked.messages()
+        items = asked.items(partial(service.stored.find_item, exchange.key))
+        messages += asked.messages(items)
         begun = await exchange.begin(
             asked.prepare(messages, model.adapter), asked.options(exchange.key), model
         )
-        growing = GrowingResponse(exchange, begun, asked, messages)
+        growing = GrowingResponse(exchange, begun, asked, with_ids(items), messages)
         if asked.stream:
             return exchange.stream(growing.stream())
         return JSONResponse(await unless_gone(request, growing.whole()))
@@ -54,6 +60,20 @@ def add_routes(app: FastAPI, service: Service) -> None:
         service.stored.delete(key_name(request.scope), response_id)
         return JSONResponse({"id": response_id, "object": "response", "deleted": True})
 
+    @app.get("/v1/responses/{response_id}/input_items", **answer_of(), openapi_extra=_ORDERED)
+    async def input_items(request: Request, response_id: str) -> Response:
+        """What a response was asked with, all of it; the last first, unless `order` is asc."""
+        items = service.stored.find(key_name(request.scope), response_id).items
+        return JSONResponse(item_list(items, request.query_params.get("order")))
+
+    @app.post("/v1/responses/{response_id}/cancel", **answer_of())
+    async def cancel(request: Request, response_id: str) -> Response:
+        """Refused: what is kept has ended, and a client ends what has not by going away."""
+        service.stored.find(key_name(request.scope), response_id)
+        raise InvalidField(
+            "response_id", "names a response that has ended; only background ones are cancelled"
+        )
+
 
 class GrowingResponse:
     """One response while it comes.
@@ -62,15 +82,22 @@ class GrowingResponse:
         exchange: The request.
         begun: Its answer.
         asked: Its body.
+        items: Its input.
         messages: All turns up to it, without the instructions.
     """
 
     def __init__(
-        self, exchange: Exchange, begun: Begun, asked: ResponsesRequest, messages: list[dict[str, Any]]
+        self,
+        exchange: Exchange,
+        begun: Begun,
+        asked: ResponsesRequest,
+        items: list[dict[str, Any]],
+        messages: list[dict[str, Any]],
     ) -> None:
         self._exchange = exchange
         self._begun = begun
         self._asked = asked
+        self._input = items
         self._messages = messages
         self._items = OutputItems()
         self._answer = Answer()
@@ -116,8 +143,8 @@ class GrowingResponse:
         if cut:
             body["incomplete_details"] = {"reason": "max_output_tokens"}
         if self._asked.store is not False:
-            turns = [*self._messages, *output_messages(self._items.output)]
-            self._exchange.service.stored.keep(self._exchange.key, body, turns)
+            turns = [*self._messages, *to_messages(self._items.output)]
+            self._exchange.service.stored.keep(self._exchange.key, body, self._input, turns)
         return last, body
 
     def _body(self, status: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Items of `/v1/responses`, there and back: what a conversation consists of in that route's words.
 
-`to_messages` turns input items into the messages of chat completions, which is the one form the preparer
-knows; `output_messages` does the same with items that a response put out, when the next one continues it.
+`resolved` makes items of whatever stands in `input`; `to_messages` turns items, a client's own and those a
+response put out, into the messages of chat completions, which is the one form the preparer knows.
 """
 
 from __future__ import annotations
@@ -14,34 +14,56 @@ from phi4.server.http.schemas.messages import MAX_MESSAGES, MAX_PARTS
 
 _TEXTS = {"input_text": "text", "output_text": "text", "text": "text", "refusal": "refusal"}
 """Type of a part that is text -> the field the text stands in."""
+REFERENCE = "item_reference"
+Find = Callable[[str], dict[str, Any] | None]
 
 
-def to_messages(given: str | Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Input of a response as messages; calls that follow each other belong to one turn.
+def resolved(given: str | Sequence[dict[str, Any]], find: Find) -> list[dict[str, Any]]:
+    """Input of a response as items that each have a type, and none of which only points to another.
 
     Args:
         given: A question, or items.
+        find: An item that is kept, by its id.
+
+    Raises:
+        InvalidField: There are too many, or one points to an item that is not kept.
+    """
+    if isinstance(given, str):
+        return [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": given}]}]
+    if len(given) > MAX_MESSAGES:
+        raise InvalidField("input", f"has {len(given)} items, at most {MAX_MESSAGES} are possible")
+    return [_resolved(item, f"input[{index}]", find) for index, item in enumerate(given)]
+
+
+def _resolved(item: dict[str, Any], where: str, find: Find) -> dict[str, Any]:
+    kind = item.get("type") or (REFERENCE if "role" not in item and "id" in item else "message")
+    if kind != REFERENCE:
+        return {**item, "type": kind}
+    name = item.get("id")
+    found = find(name) if isinstance(name, str) else None
+    if found is None:
+        raise InvalidField(f"{where}.id", "names no item that is kept; send the item itself")
+    return found
+
+
+def to_messages(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Items as messages; calls that follow each other belong to one turn.
+
+    Args:
+        items: Resolved input, or what a response put out.
 
     Raises:
         InvalidField: An item or a part is of a kind that cannot be had here.
     """
-    if isinstance(given, str):
-        return [{"role": "user", "content": given}]
-    if len(given) > MAX_MESSAGES:
-        raise InvalidField("input", f"has {len(given)} items, at most {MAX_MESSAGES} are possible")
     messages: list[dict[str, Any]] = []
-    for index, item in enumerate(given):
-        kind = item.get("type") or "message"
+    for index, item in enumerate(items):
+        kind = item["type"]
         reader = _READERS.get(kind) if isinstance(kind, str) else None
         if reader is None:
-            raise InvalidField(f"input[{index}].type", f"has to be one of {', '.join(_READERS)}")
+            known = (*_READERS, REFERENCE)
+            raise InvalidField(f"input[{index}].type", f"has to be one of {', '.join(known)}")
         reader(item, f"input[{index}]", messages)
     return messages
-
-
-def output_messages(output: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What a response put out, as the turns that come before the next one."""
-    return to_messages(output)
 
 
 def _message(item: dict[str, Any], where: str, messages: list[dict[str, Any]]) -> None:
@@ -86,6 +108,8 @@ def _file(part: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _call(item: dict[str, Any], where: str, messages: list[dict[str, Any]]) -> None:
+    if item.get("status") == "incomplete":
+        return  # its arguments broke off; nobody can have run it
     call = {
         "id": item.get("call_id"),
         "type": "function",

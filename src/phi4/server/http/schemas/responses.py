@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema
@@ -20,7 +21,7 @@ from phi4.server.http.schemas.fields import (
     Truncation,
     refuse_fields,
 )
-from phi4.server.http.schemas.items import to_messages
+from phi4.server.http.schemas.items import Find, resolved, to_messages
 from phi4.server.http.schemas.messages import MAX_MESSAGES, checked_messages
 from phi4.server.http.schemas.tools import ResponseFormat, ToolChoice, Tools, checked_tools
 from phi4.server.worker.values import GenerateOptions, PrepareRequest
@@ -55,6 +56,8 @@ class TextFormat(Body):
 
     type: Literal["text", "json_object", "json_schema", "regex", "grammar", "choice"]
     name: str | None = None
+    description: str | None = None
+    strict: bool | None = None
     schema_: dict[str, Any] | None = Field(None, alias="schema")
     regex: str | None = None
     grammar: str | None = None
@@ -66,10 +69,10 @@ class TextFormat(Body):
         Raises:
             InvalidField: The field that belongs to the type is missing.
         """
-        schema = None if self.schema_ is None else {"name": self.name, "schema": self.schema_}
+        schema = {"name": self.name, "schema": self.schema_, "strict": self.strict}
         return ResponseFormat(
             type=self.type,
-            json_schema=schema,
+            json_schema=None if self.schema_ is None else schema,
             regex=self.regex,
             grammar=self.grammar,
             choice=self.choice,
@@ -122,13 +125,20 @@ class ResponsesRequest(Asked):
         """Best candidates to report with each token; None = no log-probabilities."""
         return (self.top_logprobs or 0) if WITH_LOGPROBS in (self.include or ()) else None
 
-    def messages(self) -> list[dict[str, Any]]:
+    def items(self, find: Find) -> list[dict[str, Any]]:
+        """The input as items; see `resolved`."""
+        return resolved(self.input, find)
+
+    def messages(self, items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """The input as messages, without instructions and without what went before.
+
+        Args:
+            items: What `items` gave.
 
         Raises:
             InvalidField: An item is wrong.
         """
-        return checked_messages(to_messages(self.input), "input")
+        return checked_messages(to_messages(items), "input")
 
     def prepare(self, messages: list[dict[str, Any]], adapter: str) -> PrepareRequest:
         """The prompt for the preparer.

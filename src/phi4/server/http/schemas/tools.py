@@ -12,7 +12,7 @@ from phi4.server.http.schemas.fields import Body
 
 MAX_TOOLS = 128
 CHOICES = ("none", "auto", "required")
-_SHOWN = ("name", "description", "parameters")
+_KEPT = ("name", "description", "parameters", "strict")
 
 
 class ResponseFormat(Body):
@@ -32,7 +32,7 @@ class ResponseFormat(Body):
         """The same for the preparer; None = any text will do.
 
         Raises:
-            InvalidField: The field that belongs to the type is missing.
+            InvalidField: The field that belongs to the type is missing or broken.
         """
         if self.type == "text":
             return None
@@ -41,8 +41,10 @@ class ResponseFormat(Body):
         value = getattr(self, self.type)
         if not value:
             raise InvalidField(f"response_format.{self.type}", f"has to be given with the type {self.type!r}")
-        if self.type == "json_schema" and not isinstance(value.get("schema"), dict):
-            raise InvalidField("response_format.json_schema.schema", "has to be a JSON schema")
+        if self.type == "json_schema":
+            if not isinstance(value.get("schema"), dict):
+                raise InvalidField("response_format.json_schema.schema", "has to be a JSON schema")
+            _check_strict(value, "response_format.json_schema")
         return {"type": self.type, self.type: value}
 
 
@@ -89,7 +91,7 @@ def checked_tools(tools: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], ...]
     """Tools in the nested form of chat completions, whichever form they came in.
 
     Raises:
-        InvalidField: One is no function, or has no name.
+        InvalidField: One is no function, has no name, or is `strict` in no known way.
     """
     return tuple(_tool(tool, f"tools[{index}]") for index, tool in enumerate(tools))
 
@@ -100,6 +102,12 @@ def _tool(tool: dict[str, Any], where: str) -> dict[str, Any]:
     function = tool.get("function", tool)
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise InvalidField(f"{where}.function.name", "has to be text")
+    _check_strict(function, f"{where}.function")
     # In the order the caller gave, which is the order the model is shown.
-    shown = {name: value for name, value in function.items() if name in _SHOWN and value is not None}
-    return {"type": "function", "function": shown}
+    kept = {name: value for name, value in function.items() if name in _KEPT and value is not None}
+    return {"type": "function", "function": kept}
+
+
+def _check_strict(value: dict[str, Any], where: str) -> None:
+    if not isinstance(value.get("strict"), bool | None):
+        raise InvalidField(f"{where}.strict", "has to be true or false")

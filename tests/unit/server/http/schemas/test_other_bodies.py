@@ -12,7 +12,7 @@ from phi4.server.http.errors import InvalidField
 from phi4.server.http.schemas.audio import AudioForm
 from phi4.server.http.schemas.chat import ChatRequest
 from phi4.server.http.schemas.completions import CompletionRequest
-from phi4.server.http.schemas.items import output_messages, to_messages
+from phi4.server.http.schemas.items import resolved, to_messages
 from phi4.server.http.schemas.responses import ResponsesRequest
 from phi4.server.http.schemas.tokenize import TokenizeRequest
 from phi4.server.http.schemas.tools import checked_tools
@@ -127,8 +127,21 @@ def test_forms_of_an_answer(given: dict[str, Any], asked: Any) -> None:
 def test_tools_come_in_both_forms_and_keep_their_order() -> None:
     flat = {"type": "function", "parameters": {"type": "object"}, "name": "g", "strict": None}
     found = checked_tools([TOOL, flat])
-    assert found[0]["function"] == {"name": "f", "parameters": {"type": "object"}}
+    assert found[0]["function"] == {"name": "f", "parameters": {"type": "object"}, "strict": True}
     assert list(found[1]["function"]) == ["parameters", "name"]
+
+
+@pytest.mark.parametrize("strict", ["yes", 1, {}, []])
+def test_strict_is_true_or_false(strict: Any) -> None:
+    function = {**TOOL["function"], "strict": strict}
+    for tool in ({"type": "function", "function": function}, {"type": "function", **function}):
+        with pytest.raises(InvalidField) as refused:
+            checked_tools([tool])
+        assert refused.value.param == "tools[0].function.strict"
+    form = {"type": "json_schema", "json_schema": {"schema": {"type": "object"}, "strict": strict}}
+    with pytest.raises(InvalidField) as refused:
+        chat(response_format=form).prepare("")
+    assert refused.value.param == "response_format.json_schema.strict"
 
 
 def test_limits_and_choices_reach_prepare_and_generate() -> None:
@@ -142,6 +155,11 @@ def test_limits_and_choices_reach_prepare_and_generate() -> None:
     assert (prepare.tool_choice, prepare.parallel_tool_calls) == ("required", False)
     assert (options.max_new_tokens, options.n, options.salt, options.timeout_s) == (9, 3, "tenant", 3.0)
     assert options.loop_guard is False and options.sampling.logprobs == 2
+
+
+def turns(asked: ResponsesRequest) -> list[dict[str, Any]]:
+    """Messages of an input that refers to nothing kept."""
+    return asked.messages(asked.items(lambda item_id: None))
 
 
 def test_items_become_messages() -> None:
@@ -163,7 +181,7 @@ def test_items_become_messages() -> None:
         {"type": "function_call_output", "call_id": "c1", "output": "7"},
         {"type": "function_call_output", "call_id": "c2", "output": [{"type": "input_text", "text": "8"}]},
     ]
-    messages = checked(ResponsesRequest, {"input": items}).messages()
+    messages = turns(checked(ResponsesRequest, {"input": items}))
     assert [message["role"] for message in messages] == ["developer", "user", "assistant", "tool", "tool"]
     assert [part["type"] for part in messages[1]["content"]] == ["text", "image_url", "file"]
     assert messages[1]["content"][1]["image_url"]["detail"] == "low"
@@ -171,12 +189,27 @@ def test_items_become_messages() -> None:
     assert messages[4]["content"] == [{"type": "text", "text": "8"}]
 
 
+def test_a_reference_stands_for_the_item_that_is_kept() -> None:
+    kept = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hi"}]}
+    given = [{"type": "item_reference", "id": "msg_1"}, {"id": "msg_1"}, {"role": "user", "content": "and?"}]
+    found = resolved(given, {"msg_1": kept}.get)
+    assert found == [kept, kept, {"type": "message", "role": "user", "content": "and?"}]
+    assert [turn["role"] for turn in to_messages(found)] == ["user"] * 3
+
+
+def test_a_call_that_broke_off_is_left_out() -> None:
+    cut = {"type": "function_call", "call_id": "c", "name": "f", "arguments": '{"a', "status": "incomplete"}
+    assert to_messages([cut]) == []
+    (turn,) = to_messages([{**cut, "arguments": "{}", "status": "completed"}, cut])
+    assert [call["function"]["arguments"] for call in turn["tool_calls"]] == ["{}"]
+
+
 def test_output_of_a_response_continues_as_input() -> None:
     output = [
         {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "hm"}]},
         {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
     ]
-    (turn,) = output_messages(output)
+    (turn,) = to_messages(output)
     assert turn["role"] == "assistant" and turn["tool_calls"][0]["function"]["name"] == "f"
 
 
@@ -184,7 +217,10 @@ def test_output_of_a_response_continues_as_input() -> None:
     ("item", "param"),
     [
         ({"type": "computer_call"}, "input[0].type"),
-        ({"type": "item_reference", "id": "x"}, "input[0].type"),
+        ({"type": "item_reference", "id": "x"}, "input[0].id"),
+        ({"type": "item_reference", "id": 5}, "input[0].id"),
+        ({"type": "item_reference"}, "input[0].id"),
+        ({"id": "x"}, "input[0].id"),
         ({"type": 5}, "input[0].type"),
         ({"role": "user"}, "input[0].content"),
         ({"role": "user", "content": [{"type": "input_video"}]}, "input[0].content[0].type"),
@@ -204,12 +240,13 @@ def test_output_of_a_response_continues_as_input() -> None:
 )
 def test_items_that_cannot_be_had_are_named(item: dict[str, Any], param: str) -> None:
     with pytest.raises(InvalidField) as refused:
-        checked(ResponsesRequest, {"input": [item]}).messages()
+        turns(checked(ResponsesRequest, {"input": [item]}))
     assert refused.value.param == param
 
 
 def test_plain_input_is_one_question() -> None:
-    assert to_messages("hi") == HI
+    asked = checked(ResponsesRequest, {"input": "hi"})
+    assert turns(asked) == [{"role": "user", "content": [{"type": "text", "text": "hi"}]}]
 
 
 @pytest.mark.parametrize(
@@ -224,11 +261,11 @@ def test_responses_refuse_what_they_cannot_do(fields: dict[str, Any]) -> None:
 def test_responses_put_instructions_first_and_read_the_flat_form() -> None:
     form = {"type": "json_schema", "name": "x", "schema": {"type": "object"}, "strict": True}
     asked = checked(ResponsesRequest, {"input": "hi", "instructions": "be brief", "text": {"format": form}})
-    prepare = asked.prepare(asked.messages(), "")
+    prepare = asked.prepare(HI, "")
     assert prepare.messages == ({"role": "system", "content": "be brief"}, *HI)
     assert prepare.response_format == {
         "type": "json_schema",
-        "json_schema": {"name": "x", "schema": {"type": "object"}},
+        "json_schema": {"name": "x", "schema": {"type": "object"}, "strict": True},
     }
 
 

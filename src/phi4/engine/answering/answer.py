@@ -2,15 +2,17 @@
 
 One `Answer` per request strings small parts together, in this order: the rules that end it (grammar, loop
 guard, stop tokens, length limit), incremental detokenizer, stop strings, tool-call parser. Streaming and
-non-streaming callers get the same text because both read it from here.
+non-streaming callers get the same text because both read it from here. Stop strings are looked for in text,
+not in a native call: an argument may say anything.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from phi4.engine.stop import EndRule, StopStrings, StopTokens
+from phi4.engine.answering.stop import EndRule, StopStrings, StopTokens
 from phi4.processing.tokenizer import Phi4Tokenizer
+from phi4.processing.tool_json import CALL_BEGIN, CALL_END
 from phi4.processing.tool_parser import ToolCallParser, join_events
 from phi4.types import Completion, FinishReason, Timing, TokenLogprob, ToolCall, Usage
 
@@ -23,9 +25,10 @@ class Answer:
         stop: The caller's stop strings.
         max_new_tokens: Length limit, stop token included.
         tool_names: Functions the prompt offered. Without any the answer is not searched: JSON stays text.
-            Control tokens give no text, except, with tools, the two call markers, which the parser reads.
+            Control tokens give no text; with tools the parser is told of the two around a call.
         rules: More rules that may end it, asked before stop tokens and the length limit.
-        keep_markup: Leave calls in the text, markers included, for a caller that reads them itself.
+        keep_markup: Leave calls in the text, between `CALL_BEGIN` and `CALL_END`, for a caller that has a
+            parser of its own.
     """
 
     def __init__(
@@ -41,8 +44,10 @@ class Answer:
         self._rules = (*rules, StopTokens(tokenizer.tokens.stop_ids, max_new_tokens))
         self._strings = StopStrings(stop)
         self._detokenizer = tokenizer.detokenizer()
-        markers = (tokenizer.tokens.tool_call, tokenizer.tokens.tool_call_end) if tool_names else ()
-        self._silent = tokenizer.control_ids.difference(markers)  # stop ids among them
+        self._silent = tokenizer.control_ids  # stop ids among them
+        marks = {tokenizer.tokens.tool_call: CALL_BEGIN, tokenizer.tokens.tool_call_end: CALL_END}
+        self._marks = marks if tool_names else {}
+        self._in_call = False
         self._parser = ToolCallParser(tool_names) if tool_names and not keep_markup else None
         self._text: list[str] = []
         self._calls: list[ToolCall] = []
@@ -61,13 +66,28 @@ class Answer:
         reasons = (rule.check(token_id, self._num_tokens) for rule in self._rules)
         self._reason = next((reason for reason in reasons if reason is not None), None)
         text = ""
-        if token_id not in self._silent:
-            text = self._strings.push(self._detokenizer.push([token_id]))
+        if token_id in self._marks:
+            text = self._marked(self._marks[token_id])
+        elif token_id not in self._silent:
+            text = self._said(self._detokenizer.push([token_id]))
         if self.finished and not self._strings.stopped:
-            text += self._strings.push(self._detokenizer.flush()) + self._strings.flush()
+            text += self._all_said()
         if self._strings.stopped:
             self._reason = "stop"
         return self._show(text)
+
+    def _said(self, text: str) -> str:
+        """What of new text can be shown."""
+        return text if self._in_call else self._strings.push(text)
+
+    def _all_said(self) -> str:
+        """What can be shown of what was held back, when nothing follows that could belong to it."""
+        return self._said(self._detokenizer.flush()) + self._strings.flush()
+
+    def _marked(self, mark: str) -> str:
+        text = self._all_said()
+        self._in_call = mark == CALL_BEGIN
+        return text if self._strings.stopped else text + mark
 
     def _show(self, text: str) -> tuple[str, tuple[ToolCall, ...]]:
         calls: tuple[ToolCall, ...] = ()

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
-from phi4.engine.guards import LoopGuard, LoopLimits
+from phi4.engine.answering.guards import LoopGuard, LoopLimits
 from phi4.errors import InvalidRequest
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from phi4.engine.stop import StopStrings, StopTokens, held_back
+from phi4.engine.answering.stop import StopStrings, StopTokens, held_back
 from phi4.errors import InvalidRequest
 
 

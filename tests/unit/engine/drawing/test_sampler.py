@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from phi4.engine.drawing.sampler import draw, edited, log_softmax, pack, top_candidates, uniform
 from phi4.engine.runner import Bias, PackedSampling, Scale
-from phi4.engine.sampler import draw, edited, log_softmax, pack, top_candidates, uniform
 from phi4.errors import InvalidRequest
 from phi4.types import SamplingParams
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from phi4.engine.answer import Answer
-from phi4.engine.grammar import GrammarRule
-from phi4.engine.guards import LoopGuard, LoopLimits
+from phi4.engine.answering.answer import Answer
+from phi4.engine.answering.grammar import GrammarRule
+from phi4.engine.answering.guards import LoopGuard, LoopLimits
 from phi4.processing.tokenizer import Phi4Tokenizer
 from phi4.testing.mixes import RandomGrammar
 from phi4.testing.tiny import write_tiny_tokenizer
-from phi4.types import Timing, Usage
+from phi4.types import Completion, Timing, Usage
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +38,57 @@ def test_the_markers_of_a_call_reach_the_parser_and_not_the_reader(tokenizer: Ph
     shown.append(answer.push(tokens.end))
     assert "".join(text for text, _ in shown).strip() == ""
     assert [found.name for _, calls in shown for found in calls] == ["dim"]
+
+
+def answered(tokenizer: Phi4Tokenizer, ids: list[int], stop: tuple[str, ...] = ()) -> Completion:
+    """What a whole answer of these tokens comes to; as many as it takes."""
+    answer = Answer(tokenizer, stop, len(ids), ("lamp",))
+    shown = ""
+    for token in ids:
+        if not answer.finished:
+            shown += answer.push(token)[0]
+    done = answer.completion((), Usage(0, 0), Timing(), ())
+    assert shown == done.text
+    return done
+
+
+def native(tokenizer: Phi4Tokenizer, call: str) -> list[int]:
+    tokens = tokenizer.tokens
+    assert tokens.tool_call is not None and tokens.tool_call_end is not None
+    return [tokens.tool_call, *tokenizer.encode_text(call), tokens.tool_call_end]
+
+
+CALL = '[{"name": "lamp", "arguments": {"say": "STOP"}}]'
+
+
+def test_a_call_that_is_cut_off_leaves_no_markup(tokenizer: Phi4Tokenizer) -> None:
+    whole = [*tokenizer.encode_text("Yes. "), *native(tokenizer, CALL)]
+    before = len(tokenizer.encode_text("Yes. "))
+    for length in range(before + 1, len(whole) - 1):
+        done = answered(tokenizer, whole[:length])
+        assert (done.text, done.finish_reason, done.tool_calls) == ("Yes. ", "length", ())
+    assert answered(tokenizer, whole).tool_calls[0].arguments == {"say": "STOP"}
+
+
+def test_a_stop_string_ends_text_and_no_call(tokenizer: Phi4Tokenizer) -> None:
+    ids = [*tokenizer.encode_text("Yes. "), *native(tokenizer, CALL), *tokenizer.encode_text("So STOP here")]
+    done = answered(tokenizer, ids, ("STOP",))
+    assert (done.text, done.finish_reason) == ("Yes. So ", "tool_calls")
+    assert [dict(call.arguments) for call in done.tool_calls] == [{"say": "STOP"}]
+
+
+def test_a_stop_string_does_not_reach_over_a_control_token(tokenizer: Phi4Tokenizer) -> None:
+    ids = [*tokenizer.encode_text("a ST"), *native(tokenizer, CALL), *tokenizer.encode_text("OP b")]
+    done = answered(tokenizer, ids, ("STOP", "<|tool_call|>"))
+    assert (done.text, len(done.tool_calls)) == ("a STOP b", 1)
+
+
+def test_a_stop_string_that_half_a_character_completes_comes_before_the_call(
+    tokenizer: Phi4Tokenizer,
+) -> None:
+    half = tokenizer.encode_text("é")[:1]
+    done = answered(tokenizer, [*tokenizer.encode_text("a"), *half, *native(tokenizer, CALL)], ("a\ufffd",))
+    assert (done.text, done.finish_reason, done.tool_calls) == ("", "stop", ())
 
 
 def reason(answer: Answer) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from phi4.engine.logit_edits import MAX_BIASED_TOKENS, LogitEdits, checked_bias
+from phi4.engine.drawing.logit_edits import MAX_BIASED_TOKENS, LogitEdits, checked_bias
 from phi4.errors import InvalidRequest
 from phi4.types import SamplingParams
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from phi4.engine.drafting import FIRST_GUESS, MOST_GUESSED, REST_TOKENS, UNKNOWN, PromptLookup
+from phi4.engine.drawing.drafting import FIRST_GUESS, MOST_GUESSED, REST_TOKENS, UNKNOWN, PromptLookup
 from phi4.engine.generator import Generator
 from phi4.engine.request import Request
 from phi4.engine.runner import SequenceSpec

@@ -1,0 +1,1 @@
+"""What an answer is made of and when it ends: text and calls from tokens, stop rules, guards, grammars."""

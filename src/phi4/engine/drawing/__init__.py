@@ -1,0 +1,1 @@
+"""Which token comes next: the reference sampler, what requests add to logits, guesses of what follows."""
