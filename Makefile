@@ -17,6 +17,8 @@ NANO_DIR ?= runs/nano
 # Two cores get two hours in all, the measuring included; the steps are fitted to the time.
 NANO_ARGS ?= --minutes 108
 PEERS ?= build/peers
+OPENAI_JS ?= build/openai-js
+OPENAI_JS_VERSION ?= 6.49.0
 DEVICE_ARGS ?=
 SERVING_ARGS ?=
 GUARDS ?=
@@ -38,10 +40,11 @@ LLAMA_SERVER := $(PEERS)/llamaserver/.made
 TORCH_PIN = $(shell grep '^torch==' constraints.txt)
 FOR_RUN := $(VENV)/.installed
 FOR_TEST := $(VENV)/.installed-dev
+FOR_JS := $(OPENAI_JS)/.installed-$(OPENAI_JS_VERSION)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check parity slow serve-slow guards nano examples interop bench-peers bench-device bench-serving clean
+.PHONY: help run test check parity slow serve-slow serve-js guards nano examples interop bench-peers bench-device bench-serving clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -64,12 +67,19 @@ parity: $(FOR_TEST) ## compare with the reference implementation only
 slow: $(FOR_TEST) ## the tests that take minutes or gigabytes
 	@$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
-# With node and OPENAI_JS=DIR (npm install --prefix DIR openai) `make test` also asks with OpenAI's JavaScript client.
 serve-slow: $(FOR_TEST) ## the server alone: kills, drains, disconnects, hostile requests by the thousand
 	@$(BIN)/python -m pytest -m slow tests/unit/server tests/integration -k 'server or serve' $(PYTEST_ARGS)
 
 guards: $(FOR_TEST) ## take each guard of the server out and see that tests notice (GUARDS='A23 B4.turn': these alone)
 	@$(BIN)/python scripts/without_guards.py $(GUARDS)
+
+serve-js: $(FOR_TEST) $(FOR_JS) ## the server asked by OpenAI's JavaScript package (needs node and npm)
+	@OPENAI_JS=$(OPENAI_JS) $(BIN)/python -m pytest tests/integration/test_serve_openai_js.py $(PYTEST_ARGS)
+
+$(FOR_JS):
+	@command -v node >/dev/null && command -v npm >/dev/null || { echo "serve-js needs node and npm" >&2; exit 1; }
+	@npm install --silent --no-audit --no-fund --ignore-scripts --prefix $(OPENAI_JS) openai@$(OPENAI_JS_VERSION)
+	@touch $@
 
 # The C library keeps freed memory instead of handing it back at every step: 5% more steps a minute.
 nano: export MALLOC_MMAP_THRESHOLD_ = 4294967296

@@ -22,15 +22,29 @@ class InvalidRequest(Phi4Error):
 
 
 class InvalidMedia(InvalidRequest):
-    """An image or a recording is missing, broken, of an unknown format or over a limit."""
+    """An image or a recording is missing, broken, of an unknown format or over a limit.
+
+    Attributes:
+        part: The part of a conversation it came in, for callers who know where that stands; None = in none.
+    """
 
     exit_code = 3
+    part: object | None = None
 
 
 class ContextOverflow(InvalidRequest):
-    """The prompt with its answer does not fit into the model's context."""
+    """The prompt with its answer does not fit into the model's context.
+
+    Attributes:
+        has_pictures: Pictures are part of it, which take fewer tokens when looked at less closely. How one
+            asks for that differs between Python, command line and server: who shows the message says it.
+    """
 
     exit_code = 4
+
+    def __init__(self, message: str, has_pictures: bool = False) -> None:
+        super().__init__(message)
+        self.has_pictures = has_pictures
 
 
 class InvalidArtifact(Phi4Error):

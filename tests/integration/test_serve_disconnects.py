@@ -5,6 +5,7 @@ What is held is read off the server's own metrics, so it is what an operator wou
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import re
@@ -19,8 +20,10 @@ import pytest
 
 QUESTION = {"messages": [{"role": "user", "content": "Who are you? " * 40}], "max_tokens": 200}
 GAUGES = ("phi4:requests_under_way", "phi4:requests_preparing", "phi4:held_bytes")
-GAUGES += ("vllm:num_requests_running", "vllm:num_requests_waiting")
+GAUGES += ("vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:kv_cache_usage_perc")
 SETTLED_S = 10.0
+STALE_S = 2.0
+"""What the engine counts reaches the metrics within this time."""
 
 
 @pytest.fixture
@@ -45,11 +48,17 @@ def held(server: Any) -> dict[str, float]:
     }
 
 
-def settled(server: Any) -> dict[str, float]:
-    """The same once nothing changes it any more, or time is up."""
+def settled(server: Any, still_s: float = 0.0) -> dict[str, float]:
+    """The same once it has been nothing for so long, or time is up."""
     until = time.monotonic() + SETTLED_S
-    while any((found := held(server)).values()) and time.monotonic() < until:
-        time.sleep(0.05)  # between two looks at the metrics, which are a second old at most
+    since = None
+    while time.monotonic() < until:
+        found = held(server)
+        now = time.monotonic()
+        since = None if any(found.values()) else since or now
+        if since is not None and now - since >= still_s:
+            break
+        time.sleep(0.05)  # between two looks
     return found
 
 
@@ -80,7 +89,7 @@ def leave_often(server: Any, address: tuple[str, int], times: int) -> None:
     expected = httpx.post(f"{server.url}/v1/chat/completions", json=question).json()["choices"]
     for number in range(times):
         leave(address, random.Random(number))
-    assert not any(settled(server).values())
+    assert settled(server, STALE_S) == dict.fromkeys(GAUGES, 0.0)
     assert httpx.post(f"{server.url}/v1/chat/completions", json=question).json()["choices"] == expected
     assert httpx.get(f"{server.url}/health/ready").json()["restarts"] == 0
 
@@ -102,7 +111,6 @@ RAW: dict[str, Callable[[bytes], bytes]] = {
     "unknown transfer": lambda r: r.replace(b"Content-Length:", b"Transfer-Encoding: xchunked\r\nX:"),
     "no length that is one": lambda r: re.sub(rb"Content-Length: \d+", b"Content-Length: ten", r),
     "negative length": lambda r: re.sub(rb"Content-Length: \d+", b"Content-Length: -1", r),
-    "folded header": lambda r: r.replace(b"Content-Type:", b"X: a\r\n b\r\nContent-Type:"),
     "space before colon": lambda r: r.replace(b"Content-Type:", b"X : a\r\nContent-Type:"),
     "NUL in a header": lambda r: r.replace(b"Content-Type:", b"X: a\0b\r\nContent-Type:"),
     "two hosts": lambda r: r.replace(b"Content-Type:", b"Host: evil.example\r\nContent-Type:"),
@@ -117,8 +125,23 @@ RAW: dict[str, Callable[[bytes], bytes]] = {
     "not HTTP": lambda r: b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 20,
 }
 
-WELL_FRAMED = ("two hosts", "no host", "other host", "absolute target", "10,000 headers")
-"""Refused for what they say and not for how they are sent: the connection may go on."""
+
+def exchanged(address: tuple[str, int], sent: bytes, hang_up: bool = True) -> bytes:
+    """All that comes back on a connection that sends this, and perhaps says that nothing follows."""
+    answer = b""
+    with socket.create_connection(address, timeout=10) as client:
+        # What is refused before it has been read is cut off; the answer to it has come before that.
+        with contextlib.suppress(OSError):
+            client.sendall(sent)
+            if hang_up:
+                client.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(ConnectionError):
+            while piece := client.recv(65_536):
+                answer += piece
+    return answer
+
+
+SMUGGLED = b"GET /version HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 
 
 @pytest.mark.parametrize("name", RAW)
@@ -126,17 +149,16 @@ def test_malformed_requests_are_refused_and_answered_once(
     server: Any, address: tuple[str, int], name: str
 ) -> None:
     """Whatever stands behind such a request on the same connection is not taken for a second one."""
-    smuggled = b"GET /version HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
-    with socket.create_connection(address, timeout=10) as client:
-        answer = b""
-        try:
-            client.sendall(RAW[name](request_bytes(address, QUESTION)) + smuggled)
-            client.shutdown(socket.SHUT_WR)
-            while piece := client.recv(65_536):
-                answer += piece
-        except OSError:
-            pass  # it was cut off in the middle of being sent, which is an answer, too
-    assert not answer or re.match(rb"HTTP/1.1 4\d\d ", answer), answer[:200]
-    if name not in WELL_FRAMED:
-        assert b'"version"' not in answer
-    assert held(server)["phi4:requests_under_way"] in (0.0, 1.0)
+    answer = exchanged(address, RAW[name](request_bytes(address, QUESTION)) + SMUGGLED)
+    assert re.match(rb"HTTP/1.1 4\d\d ", answer), answer[:200]
+    assert answer.count(b"HTTP/1.1 ") == 1 and b'"version"' not in answer
+    assert settled(server) == dict.fromkeys(GAUGES, 0.0)
+
+
+def test_a_folded_header_is_one_header(server: Any, address: tuple[str, int]) -> None:
+    """The only old form that is still to be read; what is folded into it is no header of its own."""
+    folded = b"X: a\r\n Host: evil.example\r\nContent-Type:"
+    sent = request_bytes(address, QUESTION).replace(b"Content-Type:", folded)
+    answer = exchanged(address, sent + SMUGGLED, hang_up=False)
+    assert answer.startswith(b"HTTP/1.1 200 ") and answer.count(b"HTTP/1.1 ") == 1
+    assert settled(server) == dict.fromkeys(GAUGES, 0.0)

@@ -16,6 +16,8 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from phi4.errors import ContextOverflow
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -81,6 +83,8 @@ def printable(text: str) -> str:
 def print_error(error: BaseException, *, as_json: bool) -> None:
     """One line on standard error; with `as_json` an object with type, message and exit code."""
     message = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, ContextOverflow) and error.has_pictures:
+        message += " (--detail low, or --max-crops 4)"
     if as_json:
         code = getattr(error, "exit_code", 1)
         line = json.dumps({"error": {"type": type(error).__name__, "message": message, "exit_code": code}})

@@ -30,6 +30,7 @@ LIMITS: tuple[tuple[str, type[int] | type[float], str], ...] = (
     ("max_wait_s", float, "longest wait for a turn that is to be expected"),
     ("max_prompt_tokens", int, "longest prompt"),
     ("max_new_tokens", int, "longest answer"),
+    ("default_new_tokens", int, "longest answer when a request does not say"),
     ("max_waiting_tokens", int, "tokens of all requests under way"),
     ("max_body_bytes", int, "largest body"),
     ("max_held_bytes", int, "bodies and prepared prompts of all requests under way"),
@@ -44,6 +45,7 @@ LIMITS: tuple[tuple[str, type[int] | type[float], str], ...] = (
     ("preparer_memory_bytes", int, "memory one of them may take for a request"),
     ("prepare_timeout_s", float, "longest preparation"),
     ("body_timeout_s", float, "longest time for a body to arrive"),
+    ("fetch_timeout_s", float, "longest time for all that the URLs of a request name"),
     ("queue_timeout_s", float, "longest wait for a turn"),
     ("first_token_timeout_s", float, "longest time to the first token"),
     ("request_timeout_s", float, "longest life of a request"),
@@ -83,6 +85,13 @@ def _add_access(group: argparse._ArgumentGroup) -> None:
         default=[],
         metavar="NAME",
         help='value of the Host header to answer beside this machine\'s own, "*" = any; may be repeated',
+    )
+    group.add_argument(
+        "--allowed-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="site whose pages may ask through a browser, e.g. https://chat.example; may be repeated",
     )
     group.add_argument("--open-to-all", action="store_true", help="serve other machines without keys")
     group.add_argument("--allow-remote", action="store_true", help="fetch media given as http(s) URLs")
@@ -175,6 +184,7 @@ def settings_of(args: argparse.Namespace) -> ServerSettings:
         served_names=tuple(args.served_model_name),
         adapters=tuple(adapters),
         allowed_hosts=tuple(args.allowed_host),
+        allowed_origins=tuple(args.allowed_origin),
         key_digests=tuple(hashlib.sha256(key.encode()).hexdigest() for key in _keys(args)),
         open_to_all=args.open_to_all,
         allow_remote=args.allow_remote,

@@ -62,7 +62,8 @@ def fit_messages(
         if len(inputs.token_ids) > room_tokens:
             raise ContextOverflow(
                 f"the prompt has {len(inputs.token_ids)} tokens and there is room for {max(room_tokens, 0)}; "
-                "shorten it or ask for fewer new tokens"
+                "shorten it or ask for fewer new tokens",
+                bool(inputs.images),
             )
         return Fitted(inputs, left, len(messages) - len(left))
 

@@ -39,7 +39,8 @@ class EngineStats:
         waiting: Requests that wait for one.
         kept: Ended requests whose caches are kept, for prompts that begin like theirs.
         kept_positions: Positions they reserve.
-        cache_usage: Share of the cache that open sequences reserve, kept ones included; 0 to 1.
+        cache_usage: Share of the cache that requests reserve, 0 to 1. What is kept gives way, so it is free.
+        kept_usage: Share of the cache that kept ones reserve.
         steps: Steps of the runner so far; so are all that follow sums since the engine began.
         prompt_tokens: Positions of prompts, counted when they begin to be computed.
         generation_tokens: Tokens drawn.
@@ -60,6 +61,7 @@ class EngineStats:
     kept: int = 0
     kept_positions: int = 0
     cache_usage: float = 0.0
+    kept_usage: float = 0.0
     steps: int = 0
     prompt_tokens: int = 0
     generation_tokens: int = 0

@@ -68,12 +68,16 @@ class _Expander:
                 raise InvalidRequest(
                     f"a {message.role} message holds a video or a file; put it into a user message"
                 )
-            if isinstance(part, VideoPart):
-                plain += self._video(part)
-            elif isinstance(part, FilePart):
-                plain += self._file(part)
-            else:
-                plain.append(part)
+            try:
+                if isinstance(part, VideoPart):
+                    plain += self._video(part)
+                elif isinstance(part, FilePart):
+                    plain += self._file(part)
+                else:
+                    plain.append(part)
+            except InvalidMedia as error:
+                error.part = part
+                raise
         return tuple(plain)
 
     def _video(self, part: VideoPart) -> list[Part]:

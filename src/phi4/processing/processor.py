@@ -175,27 +175,39 @@ class Processor:
         images: list[ImageArrays] = []
         audios: list[AudioArrays] = []
         num_tokens = len(chat.token_ids)  # each medium counts once here, by its placeholder
-        self._check_length(num_tokens)
+        self._check_length(num_tokens, chat)
         for slot in chat.media:
-            if isinstance(slot.part, ImagePart):
-                images.append(self._image(slot.part, max_crops, f"picture {len(images) + 1}"))
-                num_tokens += images[-1].num_tokens - 1
-            else:
-                audios.append(self.hear(slot.part.source, f"recording {len(audios) + 1}")[0])
-                num_tokens += audios[-1].num_tokens - 1
+            try:
+                if isinstance(slot.part, ImagePart):
+                    images.append(self._image(slot.part, max_crops, f"picture {len(images) + 1}"))
+                    num_tokens += images[-1].num_tokens - 1
+                else:
+                    audios.append(self.hear(slot.part.source, f"recording {len(audios) + 1}")[0])
+                    num_tokens += audios[-1].num_tokens - 1
+            except InvalidMedia as error:
+                error.part = slot.part
+                raise
             # After each, so that no more media are opened and held than the context has room for.
-            self._check_length(num_tokens)
+            self._check_length(num_tokens, chat)
         return expand_placeholders(chat.token_ids, images, audios, self.tokenizer.tokens)
 
-    def _check_length(self, num_tokens: int) -> None:
+    def _check_length(self, num_tokens: int, chat: RenderedChat) -> None:
         limit = self.config.decoder.max_position_embeddings
-        if num_tokens > limit:
-            raise ContextOverflow(
-                f"the prompt takes at least {num_tokens} tokens but the model's context is {limit}; shorten "
-                "the conversation, give fewer or smaller media, or look at pictures less closely: "
-                "chat(..., detail='low') or phi4.load(..., max_crops=4) from Python, --detail low or "
-                "--max-crops 4 on the command line"
-            )
+        if num_tokens <= limit:
+            return
+        has_pictures = any(slot.kind == "image" for slot in chat.media)
+        ways = "shorten the conversation"
+        if chat.media:
+            ways += ", or give fewer or smaller media"
+        if has_pictures:
+            ways += ", or look at pictures less closely"
+        error = ContextOverflow(
+            f"the prompt takes at least {num_tokens} tokens but the model's context is {limit}; {ways}",
+            has_pictures,
+        )
+        if has_pictures:
+            error.add_note("less closely: chat(..., detail='low'), or phi4.load(..., max_crops=4)")
+        raise error
 
     def _image(self, part: ImagePart, max_crops: int | None, name: str) -> ImageArrays:
         """Tile a picture; `name` is what errors call one that the opener has no name for."""

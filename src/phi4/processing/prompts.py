@@ -43,8 +43,12 @@ AUDIO_LANGUAGES = {
 }
 
 
-def language_name(language: str) -> str:
+def language_name(language: str, field: str = "language") -> str:
     """Return the English name for a name or an ISO 639-1 code, in the spelling of the instructions.
+
+    Args:
+        language: The name or code, in any case.
+        field: What errors call it.
 
     Raises:
         InvalidRequest: Not one of the eight languages the released model hears and translates.
@@ -53,7 +57,7 @@ def language_name(language: str) -> str:
     name = by_spelling.get(language.strip().lower())
     if name is None:
         valid = ", ".join(f"{name} ({code})" for code, name in AUDIO_LANGUAGES.items())
-        raise InvalidRequest(f"language {language!r} is not one the model translates; valid are {valid}")
+        raise InvalidRequest(f"{field} is {language!r}; the model hears and translates {valid}")
     return name
 
 

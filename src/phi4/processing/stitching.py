@@ -66,6 +66,11 @@ def join_texts(texts: Iterable[str]) -> str:
     return joined
 
 
+def reason_of_all(reasons: Iterable[FinishReason]) -> FinishReason:
+    """Why a text that was put together ends: the first of its parts' reasons that is no ordinary end."""
+    return next((reason for reason in reasons if reason != "stop"), "stop")
+
+
 def join_translations(texts: Sequence[str]) -> str:
     """Put answers side by side that hold transcript and translation: transcripts first, then translations."""
     if not any(SEPARATOR in text for text in texts):
@@ -99,7 +104,7 @@ def stitch(
         text=answers[0].text if len(answers) == 1 else join_translations([s.text for s in segments]),
         token_ids=tuple(token for answer in answers for token in answer.token_ids),
         tool_calls=(),
-        finish_reason=_reason([answer.finish_reason for answer in answers]),
+        finish_reason=reason_of_all(answer.finish_reason for answer in answers),
         usage=_usage([answer.usage for answer in answers]),
         timing=_timing([answer.timing for answer in answers]),
         adapters=answers[0].adapters if answers else (),
@@ -107,11 +112,6 @@ def stitch(
         segments=segments,
         duration_s=duration_s,
     )
-
-
-def _reason(reasons: Sequence[FinishReason]) -> FinishReason:
-    """Of several, the first that is no ordinary end."""
-    return next((reason for reason in reasons if reason != "stop"), "stop")
 
 
 def _usage(counts: Sequence[Usage]) -> Usage:

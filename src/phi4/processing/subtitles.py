@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from phi4.processing.stitching import DERIVED, TranscriptSegment, join_texts
+from phi4.processing.stitching import DERIVED, TranscriptSegment, join_texts, reason_of_all
 
 LINE_CHARS = 42
 CUE_CHARS = 2 * LINE_CHARS
@@ -68,8 +68,14 @@ def to_srt(segments: Sequence[TranscriptSegment]) -> str:
 
 
 def to_vtt(segments: Sequence[TranscriptSegment]) -> str:
-    """A WebVTT file, which says itself that its times are derived."""
-    blocks = ["WEBVTT\n", f"{_NOTE}\n"]
+    """A WebVTT file, which says itself that its times are derived, and which parts are not whole."""
+    cut = [
+        f"{_time(round(1000 * segment.start_s), '.')} to {_time(round(1000 * segment.end_s), '.')}"
+        f" is not whole ({segment.finish_reason})."
+        for segment in segments
+        if segment.finish_reason != "stop"
+    ]
+    blocks = ["WEBVTT\n", f"{_NOTE}\n", *(f"NOTE\n{line}\n" for line in cut)]
     for cue in make_cues(segments):
         text = _lines(cue.text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
         blocks.append(f"{_time(cue.start_ms, '.')} --> {_time(cue.end_ms, '.')}\n{text}\n")
@@ -90,12 +96,14 @@ def verbose_json(
         segments: Parts of the transcript, in order.
         duration_s: Length of the recording.
         task: "transcribe" or "translate".
-        language: What the caller said is spoken; the model tells none, so None becomes "unknown".
+        language: Of the text, where that is certain: of a translation. The model does not tell what is
+            spoken, so None becomes "unknown".
         temperature: What was drawn with.
 
     Returns:
-        Its fields, and beside them `timing`: where the times come from. What this model does not give is None
-        (`avg_logprob`, `no_speech_prob`), never a number that means nothing.
+        Its fields, and beside them `timing`: where the times come from, and `finish_reason` of each segment
+        and of all: "stop", or why a text is not whole. What this model does not give is None (`avg_logprob`,
+        `no_speech_prob`), never a number that means nothing.
     """
     return {
         "task": task,
@@ -103,6 +111,7 @@ def verbose_json(
         "duration": round(duration_s, 3),
         "text": join_texts(segment.text for segment in segments),
         "timing": DERIVED,
+        "finish_reason": reason_of_all(segment.finish_reason for segment in segments),
         "segments": [
             {
                 "id": number,
@@ -115,6 +124,7 @@ def verbose_json(
                 "avg_logprob": None,
                 "compression_ratio": round(compression_ratio(segment.text), 3),
                 "no_speech_prob": None,
+                "finish_reason": segment.finish_reason,
             }
             for number, segment in enumerate(segments)
         ],

@@ -36,6 +36,7 @@ SERVER_MEDIA_LIMITS = MediaLimits(
 )
 """What strangers' media may cost: less than what one's own may on the command line."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9._~:\[\]-]*")
 _LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -69,6 +70,8 @@ class ServerSettings:
         port: Port; 0 = any that is free, printed at start.
         allowed_hosts: Values of the Host header that are answered beside `host` and the names of this
             machine's loopback. "*" = any.
+        allowed_origins: Sites whose pages may ask through a browser and read the answers, each as a browser
+            calls it: "https://chat.example", "http://localhost:3000", "app://obsidian.md".
         key_digests: SHA-256 of each key in hexadecimal; empty = no key is asked for, which is refused when
             `host` is no loopback address unless `open_to_all`.
         open_to_all: Serve other machines without keys.
@@ -92,6 +95,8 @@ class ServerSettings:
             `n`).
         max_choices: Largest `n`.
         max_new_tokens: Longest answer one may ask for; None = the model's context.
+        default_new_tokens: Longest answer when a request does not say; of a long recording as many as its
+            sound has, of `/v1/completions` 16 as with OpenAI. Never over `max_new_tokens`.
         max_queue_tokens_per_turn: How many tokens of work a key gets each time its turn comes.
         media_limits: What one medium may cost.
 
@@ -99,6 +104,7 @@ class ServerSettings:
         preparer_memory_bytes: Address space each may add to what it has when it is idle.
         prepare_timeout_s: Longest preparation of one request, its wait for a free process excluded.
         body_timeout_s: Longest time for a body to arrive.
+        fetch_timeout_s: Longest time for all that the URLs of a request name, where fetching is allowed.
         queue_timeout_s: Longest wait for a free preparer, and for a turn in the engine.
         first_token_timeout_s: Longest time from its turn to its first token.
         request_timeout_s: Longest life of a request, everything included.
@@ -137,6 +143,7 @@ class ServerSettings:
     host: str = "127.0.0.1"
     port: int = 8000
     allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
     key_digests: tuple[str, ...] = ()
     open_to_all: bool = False
     allow_remote: bool = False
@@ -155,6 +162,7 @@ class ServerSettings:
     max_rows: int = 128
     max_choices: int = 16
     max_new_tokens: int | None = None
+    default_new_tokens: int = 512
     max_queue_tokens_per_turn: int = 2048
     media_limits: MediaLimits = SERVER_MEDIA_LIMITS
 
@@ -162,6 +170,7 @@ class ServerSettings:
     preparer_memory_bytes: int = 2 * 2**30
     prepare_timeout_s: float = 30.0
     body_timeout_s: float = 60.0
+    fetch_timeout_s: float = 20.0
     queue_timeout_s: float = 120.0
     first_token_timeout_s: float = 300.0
     request_timeout_s: float = 1800.0
@@ -190,6 +199,12 @@ class ServerSettings:
                 f"host {self.host!r} can be reached from other machines, and no key is asked for: give "
                 "--api-key, or --open-to-all if everybody there may use it"
             )
+        for origin in self.allowed_origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise InvalidRequest(
+                    f"allowed origin {origin!r}: give scheme://host or scheme://host:port without a path; "
+                    "any site can call itself 'null', and '*' would be all of them"
+                )
         names = [name for name, _ in self.adapters]
         if len(set(names)) < len(names):
             raise InvalidRequest(f"adapters are called {names!r}; give each its own name")
@@ -227,11 +242,13 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "max_rows": (1, 100_000),
     "max_choices": (1, 128),
     "max_new_tokens": (1, _LARGE),
+    "default_new_tokens": (1, _LARGE),
     "max_queue_tokens_per_turn": (1, _LARGE),
     "preparers": (1, 64),
     "preparer_memory_bytes": (2**28, _LARGE),
     "prepare_timeout_s": (0.1, 3600),
     "body_timeout_s": (0.1, 3600),
+    "fetch_timeout_s": (0.1, 3600),
     "queue_timeout_s": (0.1, 86_400),
     "first_token_timeout_s": (0.1, 86_400),
     "request_timeout_s": (0.1, 86_400),

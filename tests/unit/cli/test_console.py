@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from phi4.cli.console import print_error, print_json, print_text, printable, stdout, working
-from phi4.errors import InvalidMedia
+from phi4.errors import ContextOverflow, InvalidMedia
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,15 @@ def test_error_as_json_carries_type_and_exit_code(capsys: pytest.CaptureFixture[
     print_error(InvalidMedia("broken"), as_json=True)
     error = json.loads(capsys.readouterr().err)["error"]
     assert error == {"type": "InvalidMedia", "message": "broken", "exit_code": 3}
+
+
+def test_pictures_that_take_too_many_tokens_are_told_of_in_the_words_of_options(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_error(ContextOverflow("too long", has_pictures=True), as_json=False)
+    print_error(ContextOverflow("too long"), as_json=False)
+    seen, read = capsys.readouterr().err.splitlines()
+    assert seen.endswith("too long (--detail low, or --max-crops 4)") and read.endswith("too long")
 
 
 def test_spinner_is_silent_when_piped(capsys: pytest.CaptureFixture[str]) -> None:

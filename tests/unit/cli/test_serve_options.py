@@ -84,4 +84,8 @@ def test_switches_reach_the_settings() -> None:
     found = parsed("--no-page", "--allow-remote", "--no-speculation", "--allowed-host", "phi.example")
     assert (found.page, found.allow_remote, found.speculate) == (False, True, False)
     assert found.allowed_hosts == ("phi.example",)
+    assert parsed("--allowed-origin", "https://a", "--allowed-origin", "app://b").allowed_origins == (
+        "https://a",
+        "app://b",
+    )
     assert parsed("--voice-activity", "vad.onnx").voice_activity == "vad.onnx"

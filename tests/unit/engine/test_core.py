@@ -303,6 +303,20 @@ def test_the_share_of_the_cache_in_use_is_told(make_core: MakeCore, text: Text) 
     assert core.stats().cache_usage == 0.0 and not core.busy
 
 
+def test_what_is_kept_of_ended_requests_counts_as_free(make_core: MakeCore, text: Text) -> None:
+    core, _ = make_core(engine={"cache_positions": 40, "prefix_positions": 40})
+    drawn(core, Work(text(10), SamplingParams(max_new_tokens=10)))
+    stats = core.stats()
+    assert (stats.kept, stats.cache_usage) == (1, 0.0)
+    assert stats.kept_usage == stats.kept_positions / 40 > 0.0
+    core.submit(Work(text(12, 1), SamplingParams(max_new_tokens=8)))
+    core.step()
+    assert core.stats().cache_usage == 0.5
+    core.drop_caches()
+    assert core.stats().kept_usage == 0.0
+    core.close()
+
+
 def test_markup_of_calls_may_be_left_in_the_text(
     make_core: MakeCore, text: Text, tokenizer: Phi4Tokenizer
 ) -> None:

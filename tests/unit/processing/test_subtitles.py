@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
@@ -119,14 +120,23 @@ def test_times_rise_and_no_text_is_lost(spans: list[tuple[float, float, str]]) -
 
 
 def test_verbose_json_has_the_fields_clients_read_and_invents_none() -> None:
-    told: dict[str, Any] = verbose_json(SHORT, 3700.1234, language="en", temperature=0.2)
-    assert (told["task"], told["language"], told["duration"]) == ("transcribe", "en", 3700.123)
+    told: dict[str, Any] = verbose_json(SHORT, 3700.1234, language="english", temperature=0.2)
+    assert (told["task"], told["language"], told["duration"]) == ("transcribe", "english", 3700.123)
     assert told["text"] == "Good day. Goodbye." and told["timing"] == "derived"
     first = told["segments"][0]
     assert (first["id"], first["seek"], first["start"], first["end"]) == (0, 50, 0.5, 2.25)
     assert (first["text"], first["tokens"], first["temperature"]) == ("Good day.", [], 0.2)
     assert first["avg_logprob"] is None and first["no_speech_prob"] is None
     assert verbose_json((), 1.0)["language"] == "unknown"
+
+
+def test_parts_that_are_not_whole_say_so() -> None:
+    assert verbose_json(SHORT, 9.0)["finish_reason"] == "stop" and "not whole" not in to_vtt(SHORT)
+    cut = (SHORT[0], replace(SHORT[1], finish_reason="repetition"))
+    told = verbose_json(cut, 9.0)
+    assert told["finish_reason"] == "repetition"
+    assert [segment["finish_reason"] for segment in told["segments"]] == ["stop", "repetition"]
+    assert re.search(r"NOTE\n[\d:.]+ to [\d:.]+ is not whole \(repetition\)\.\n", to_vtt(cut))
 
 
 def test_text_that_repeats_itself_compresses_well() -> None:

@@ -36,7 +36,8 @@ class Answer:
         logprobs: Of every token; empty when not asked for.
         finish_reason: Why it ended; None = it has not.
         usage: Token counts, once it has ended.
-        timing: Wall times, once it has ended.
+        timing: Wall times inside the engine, once it has ended.
+        waited_s: Its wait for a turn before that.
         cached_tokens: Positions of its prompt that were not computed again.
     """
 
@@ -45,6 +46,7 @@ class Answer:
     finish_reason: FinishReason | None = None
     usage: Usage = field(default_factory=lambda: Usage(0, 0))
     timing: Timing = field(default_factory=Timing)
+    waited_s: float = 0.0
     cached_tokens: int = 0
     _pieces: list[str] = field(default_factory=list)
 
@@ -68,6 +70,7 @@ class Answer:
             self.finish_reason = event.finish_reason
             self.usage = event.usage or self.usage
             self.timing = event.timing or self.timing
+            self.waited_s = event.waited_s
             self.cached_tokens = event.cached_tokens
 
 

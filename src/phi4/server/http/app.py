@@ -79,5 +79,6 @@ async def _failed(request: Request, error: Exception) -> Response:
         found = {
             method for route in request.app.routes if route.path_regex.match(path) for method in route.methods
         }
+        found |= {"HEAD"} if "GET" in found else set()  # which the gate makes of it
         headers["allow"] = ", ".join(sorted(found))
     return error_response(error, request_id(request.scope), headers)

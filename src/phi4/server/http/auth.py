@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from phi4.server.http.errors import Unauthorised, error_response
 
-OPEN_PATHS = (b"/", b"/health/live", b"/health/ready")
+OPEN_PATHS = (b"/", b"/health", b"/health/live", b"/health/ready")
 """The chat page, which is only served to this machine, and what a supervisor asks."""
 MAX_KEY_BYTES = 512
 _SCOPE_KEY = "phi4.key"

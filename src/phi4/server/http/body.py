@@ -23,7 +23,8 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from phi4.errors import InvalidRequest
-from phi4.server.http.errors import BodyTooLarge, BodyTooSlow, InvalidField, WrongMediaType
+from phi4.server.http.complaints import field_error
+from phi4.server.http.errors import BodyTooLarge, BodyTooSlow, WrongMediaType
 from phi4.server.http.form import Form, FormReader
 from phi4.server.limits import Ticket
 from phi4.server.settings import ServerSettings
@@ -124,14 +125,6 @@ def checked(model: type[Asked], found: Mapping[str, Any]) -> Asked:
         return model.model_validate(found)
     except ValidationError as error:
         raise field_error(error) from None
-
-
-def field_error(error: ValidationError) -> InvalidField:
-    """The first complaint of a validation as our error, without the value it is about."""
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    where = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"]).lstrip(".")
-    message = first["msg"].removeprefix("Value error, ")
-    return InvalidField(where or "body", message[:1].lower() + message[1:])
 
 
 def _check_media_type(request: Request, wanted: str) -> None:

@@ -37,7 +37,10 @@ INTERNAL = "the server failed; its log has the cause under this request id"
 MAX_MESSAGE = 600
 """Characters of a message; what a client sent may be echoed in it, but not all of it."""
 _FIXED = {
-    404: ("not_found", "there is no such route; see the list in the documentation of phi4 serve"),
+    404: (
+        "not_found",
+        "there is no such route; none ends with a slash, and the documentation of phi4 serve lists them",
+    ),
     405: ("method_not_allowed", "this route does not take that method"),
 }
 _CODES: tuple[tuple[type[Phi4Error], int, str], ...] = (
@@ -54,7 +57,7 @@ _NOT_RETRIED = (500, 504)
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{4,}")
 _OBJECT = re.compile(r"<[^<>]*\bobject\b[^<>]*>")
 _PATH = re.compile(r"(?<![\w.:/)\]}-])/(?:[\w.+@~-]+/)+[\w.+@~-]*")
-_FIELD = re.compile(r"([a-z_]+(?:\[\d+\]|\.[A-Za-z_]+)*)(?:: | is | has | lacks | must )")
+_FIELD = re.compile(r"([a-z_]+(?:\[\d+\]|\.[A-Za-z_]+)*)(?:: | is | has | lacks | must | names )")
 
 
 class InvalidField(InvalidRequest):
@@ -66,6 +69,18 @@ class InvalidField(InvalidRequest):
 
     def __init__(self, param: str, message: str) -> None:
         super().__init__(f"{param}: {message}")
+        self.param = param
+
+
+class TooLong(ContextOverflow):
+    """A prompt, with its answer, that is longer than can be taken.
+
+    Attributes:
+        param: The field it stands in.
+    """
+
+    def __init__(self, param: str, message: str) -> None:
+        super().__init__(message)
         self.param = param
 
 
@@ -218,7 +233,7 @@ def log_fault(error: BaseException, request_id: str) -> None:
 
 
 def _param(error: BaseException) -> str | None:
-    if isinstance(error, InvalidField):
+    if isinstance(error, InvalidField | TooLong):
         return error.param
     found = _FIELD.match(str(error))
     return found[1] if found else None

@@ -24,10 +24,11 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 from starlette.requests import Request
 
+from phi4.errors import ContextOverflow
 from phi4.server.http.answers import Answer, collect
 from phi4.server.http.auth import key_name, request_id
 from phi4.server.http.body import read_form, read_json
-from phi4.server.http.errors import InvalidField, Problem, describe, log_fault
+from phi4.server.http.errors import InvalidField, Problem, TooLong, describe, log_fault
 from phi4.server.http.fetching import Fetcher
 from phi4.server.http.form import Form
 from phi4.server.http.gate import exits_of
@@ -41,6 +42,8 @@ from phi4.server.worker.values import GenerateOptions, Prepared, PrepareRequest,
 
 Asked = TypeVar("Asked", bound=BaseModel)
 _log = logging.getLogger(__name__)
+_PROMPTS = ("messages", "input", "prompt")
+"""Fields of bodies that hold the prompt; the first that a body knows is its own."""
 _LONGEST_WORD = 1000
 """Longer text without a space is taken for a medium in base64, and not written to the log."""
 
@@ -103,10 +106,12 @@ class Exchange:
         self.key = key_name(request.scope)
         self.created = int(time.time())
         self._began_s = time.monotonic()
+        self._prompt = "file"  # of a form
         self.ticket = exits_of(request.scope).enter_context(service.client.enter(self.key))
 
     async def json(self, model: type[Asked]) -> Asked:
         """The body; see `read_json`."""
+        self._prompt = next(name for name in _PROMPTS if name in model.model_fields)
         return await read_json(self.request, self.ticket, self.service.settings, model)
 
     async def form(self) -> Form:
@@ -132,7 +137,10 @@ class Exchange:
         most = self.service.settings.max_choices
         if options.n > most:
             raise InvalidField("n", f"is {options.n}, at most {most} are possible")
-        return await unless_gone(self.request, self._begin(asked, options, model.name))
+        try:
+            return await unless_gone(self.request, self._begin(asked, options, model.name))
+        except ContextOverflow as error:
+            raise TooLong(self._prompt, str(error)) from None
 
     async def answers(self, begun: Begun) -> list[Answer]:
         """All answers, whole, unless the client goes before.

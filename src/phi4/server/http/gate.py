@@ -1,9 +1,10 @@
 """The outermost door: every request gets an id, and what no honest client sends goes no further.
 
 Checked here, before keys and routes: the Host header against the list (DNS rebinding), requests that a
-browser brings from another site, size and number of headers, length of the path, compressed or announced
-oversized bodies. No CORS header is ever sent. Whatever happens behind, the answer is one that `errors` made,
-and what a request holds (its ticket, its answers in the engine) is given back when the gate closes behind it.
+browser brings from another site (`origins`), size and number of headers, length of the path, compressed or
+announced oversized bodies. Whatever happens behind, the answer is one that `errors` made, and what a request
+holds (its ticket, its answers in the engine) is given back when the gate closes behind it. HEAD is GET whose
+body stays here.
 """
 
 from __future__ import annotations
@@ -16,18 +17,19 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from phi4.server.http.auth import raw_path, request_id
 from phi4.server.http.errors import (
     BodyTooLarge,
     HeadersTooLarge,
-    Refused,
     WrongHost,
     WrongMediaType,
     error_response,
     log_fault,
 )
+from phi4.server.http.origins import Origins, RawHeaders, is_preflight, preflight, shown_to
 from phi4.server.settings import ServerSettings
 
 _log = logging.getLogger(__name__)
@@ -45,27 +47,37 @@ class Gate:
 
     Args:
         app: What is behind it.
-        settings: Hosts and the size of bodies.
+        settings: Hosts, origins and the size of bodies.
     """
 
     def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
         self._app = app
         self._settings = settings
         self._hosts = Hosts(settings)
+        self._origins = Origins(settings.allowed_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let one request through, or answer it."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
-            scope["phi4.request_id"] = f"req_{secrets.token_hex(12)}"
-            await self._answer(scope, receive, _Sender(send, request_id(scope)))
+            is_head = scope["method"] == "HEAD"
+            name = f"req_{secrets.token_hex(12)}"
+            # A copy: whoever called goes by what the client asked for.
+            scope = {**scope, "phi4.request_id": name, "method": "GET" if is_head else scope["method"]}
+            await self._answer(scope, receive, _Sender(send, name, is_head))
         else:
             await send({"type": "websocket.close", "code": 1008})
 
     async def _answer(self, scope: Scope, receive: Receive, send: _Sender) -> None:
         try:
-            self._check(scope)
+            origin = self._checked_origin(scope)
+            send.add(shown_to(origin))
+            if origin and is_preflight(scope["method"], scope["headers"]):
+                send.add(preflight(scope["headers"]))
+                await Response(status_code=204)(scope, receive, send)
+                return
+            self._check_body(dict(scope["headers"]))
             async with AsyncExitStack() as exits:
                 scope[_EXITS] = exits
                 await self._app(scope, receive, send)
@@ -77,7 +89,8 @@ class Gate:
             else:
                 await error_response(error, request_id(scope))(scope, receive, send)
 
-    def _check(self, scope: Scope) -> None:
+    def _checked_origin(self, scope: Scope) -> bytes:
+        """Look at the head of a request; returns the listed origin it comes from, as `Origins.checked`."""
         headers: Sequence[tuple[bytes, bytes]] = scope["headers"]
         size = sum(len(name) + len(value) for name, value in headers)
         if len(headers) > MAX_HEADERS or size > MAX_HEADER_BYTES:
@@ -87,8 +100,7 @@ class Gate:
         if len(raw_path(scope)) + len(scope.get("query_string", b"")) > MAX_PATH_BYTES:
             raise HeadersTooLarge(f"the path is over {MAX_PATH_BYTES} bytes")
         host = self._hosts.checked([value for name, value in headers if name == b"host"])
-        check_origin([value for name, value in headers if name == b"origin"], host)
-        self._check_body(dict(headers))
+        return self._origins.checked([value for name, value in headers if name == b"origin"], host)
 
     def _check_body(self, headers: dict[bytes, bytes]) -> None:
         if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
@@ -132,16 +144,6 @@ class Hosts:
         return values[0].lower()
 
 
-def check_origin(values: Sequence[bytes], host: bytes) -> None:
-    """Refuse what a browser brings from another site; only browsers send the Origin header.
-
-    Raises:
-        Refused: The origin is not this server.
-    """
-    if values and (len(values) > 1 or values[0].lower() not in (b"http://" + host, b"https://" + host)):
-        raise Refused("requests that another site makes through a browser are not answered")
-
-
 def exits_of(scope: Scope) -> AsyncExitStack:
     """What is given back when the answer has gone, however that happens."""
     found = scope[_EXITS]
@@ -150,12 +152,17 @@ def exits_of(scope: Scope) -> AsyncExitStack:
 
 
 class _Sender:
-    """Adds headers to an answer and remembers that it has begun."""
+    """Adds headers to an answer and remembers that it has begun; of an answer to HEAD nothing else goes."""
 
-    def __init__(self, send: Send, name: str) -> None:
+    def __init__(self, send: Send, name: str, is_head: bool) -> None:
         self._send = send
         self._headers = [*_ALWAYS, (b"x-request-id", name.encode())]
+        self._is_head = is_head
         self.started = False
+
+    def add(self, headers: RawHeaders) -> None:
+        """More headers for the answer."""
+        self._headers += headers
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -163,6 +170,8 @@ class _Sender:
             ours = {name for name, _ in message.get("headers", ())}
             more = [(name, value) for name, value in self._headers if name not in ours]
             message = {**message, "headers": [*message.get("headers", ()), *more]}
+        elif self._is_head:
+            message = {**message, "body": b""}
         await self._send(message)
 
 

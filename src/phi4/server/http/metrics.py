@@ -54,6 +54,14 @@ _ENGINE_COUNTERS = (
     ("phi4:engine_steps", "steps", "Steps of the engine."),
 )
 """Name of a counter, field of the engine's statistics, help."""
+_ENGINE_GAUGES = (
+    ("vllm:kv_cache_usage_perc", "cache_usage", "Part of the caches that requests use, 0 to 1."),
+    (
+        "phi4:kept_prefixes_perc",
+        "kept_usage",
+        "Part kept for beginnings of prompts; gives way, so it is free.",
+    ),
+)
 _SERVER_COUNTERS = (
     ("phi4:requests_accepted", "accepted_total", "Requests that got a place."),
     ("phi4:requests_rejected", "rejected_total", "Requests refused for want of room."),
@@ -91,7 +99,9 @@ class Metrics:
         )
         self._gap = self._histogram("inter_token_latency_seconds", "Between two pieces.", _GAP_S)
         self._life = self._histogram("e2e_request_latency_seconds", "From request to last piece.", _LIFE_S)
-        self._queue = self._histogram("request_queue_time_seconds", "Wait for a turn.", _LIFE_S)
+        self._queue = self._histogram(
+            "request_queue_time_seconds", "Wait for a turn, and in the engine.", _LIFE_S
+        )
         self._prefill = self._histogram("request_prefill_time_seconds", "Reading of the prompt.", _LIFE_S)
         self._decode = self._histogram("request_decode_time_seconds", "Writing of the answer.", _LIFE_S)
         self._prompt = self._histogram("request_prompt_tokens", "Length of prompts.", _TOKENS)
@@ -112,7 +122,8 @@ class Metrics:
         """An answer is whole."""
         timing = answer.timing
         self._ended.labels(model, answer.finish_reason or "").inc()
-        self._queue.labels(model).observe(max(0.0, timing.first_token_s - timing.encode_s - timing.prefill_s))
+        in_engine_s = max(0.0, timing.first_token_s - timing.encode_s - timing.prefill_s)
+        self._queue.labels(model).observe(answer.waited_s + in_engine_s)
         self._prefill.labels(model).observe(timing.prefill_s)
         self._decode.labels(model).observe(max(0.0, timing.total_s - timing.first_token_s))
         self._prompt.labels(model).observe(answer.usage.prompt_tokens)
@@ -147,10 +158,8 @@ class _Statistics(Collector):
             yield _family(CounterMetricFamily(name, text, labels=_MODEL), label, getattr(stats, field))
         for name, field, text in _SERVER_GAUGES:
             yield _family(GaugeMetricFamily(name, text, labels=_MODEL), label, getattr(stats, field))
-        usage = GaugeMetricFamily(
-            "vllm:kv_cache_usage_perc", "Part of the caches in use, 0 to 1.", labels=_MODEL
-        )
-        yield _family(usage, label, stats.engine.get("cache_usage", 0.0))
+        for name, field, text in _ENGINE_GAUGES:
+            yield _family(GaugeMetricFamily(name, text, labels=_MODEL), label, stats.engine.get(field, 0.0))
 
 
 def _family(

@@ -18,6 +18,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 
 from phi4.errors import ContextOverflow, InvalidRequest, Phi4Error
 from phi4.server.failures import DeadlineExceeded, Draining, InternalFailure, NotReady
@@ -133,13 +134,15 @@ class EngineClient:
         flight = Flight(ticket.key, self.settings.send_buffer_events, self.settings.stream_interval_s)
         self._flights.opened(flight)
         flight.end_at(_deadline(options, ticket))
-        feeding = asyncio.create_task(self._feed(flight, prepared.rows, lengths, options))
+        waited_s: list[float] = []  # of each row that has had its turn
+        feeding = asyncio.create_task(self._feed(flight, prepared.rows, lengths, options, waited_s))
         try:
             left = len(prepared.rows) * options.n
             while left:
                 event = await flight.next()
                 if event.finish_reason is not None:
                     left -= 1
+                    event = replace(event, waited_s=waited_s[event.index // options.n])
                 yield event
         finally:
             feeding.cancel()
@@ -226,12 +229,19 @@ class EngineClient:
         return [_answer_length(row, most, limit) for row in prepared.rows]
 
     async def _feed(
-        self, flight: Flight, rows: Sequence[PreparedRow], lengths: Sequence[int], options: GenerateOptions
+        self,
+        flight: Flight,
+        rows: Sequence[PreparedRow],
+        lengths: Sequence[int],
+        options: GenerateOptions,
+        waited_s: list[float],
     ) -> None:
         """Bring row after row to the engine, each when its turn has come."""
+        began = time.monotonic()
         try:
             for number, (row, length) in enumerate(zip(rows, lengths, strict=True)):
                 await self._turn(flight.key, row.num_prompt_tokens + options.n * length, options.n)
+                waited_s.append(time.monotonic() - began)
                 self._flights.submit(flight, self._supervisor, row, number * options.n, length, options)
                 flight.begin_within(self.settings.first_token_timeout_s)
         except Phi4Error as error:

@@ -20,19 +20,17 @@ from phi4.engine.structured.compiler import GrammarCompiler
 from phi4.engine.structured.response_format import response_grammar
 from phi4.engine.structured.spec import GrammarSpec
 from phi4.engine.structured.tool_choice import ToolPlan, plan_tools
-from phi4.errors import ContextOverflow, InvalidRequest
+from phi4.errors import ContextOverflow, InvalidMedia, InvalidRequest
 from phi4.processing.detail import with_detail
 from phi4.processing.messages import parse_messages
 from phi4.processing.processor import Processor
 from phi4.processing.prompts import transcribe_message, translate_message
 from phi4.processing.speech_signs import DEFAULT_JUDGE, SpeechJudge
 from phi4.server.settings import ServerSettings
+from phi4.server.worker.pointing import pointed
 from phi4.server.worker.rows import pack_row
 from phi4.server.worker.values import Prepared, PreparedRow, PrepareRequest
 from phi4.types import Message, ModelInputs, TextPart
-
-DEFAULT_NEW_TOKENS = 512
-"""Longest answer when nobody says; as `SamplingParams` has it."""
 
 
 class Preparing:
@@ -84,14 +82,16 @@ class Preparing:
             answer=response_grammar(request.response_format),
         )
         self._try(plan.grammar)
-        fitted = fit_messages(
-            self._loaded.plain(self._messages(request)),
-            lambda messages: self._loaded.prepare(messages, tools=plan.shown),
-            self._context - self._room_kept(request),
-            request.overflow,
-        )
-        row = self._row(fitted.inputs, plan, request.adapter)
-        return Prepared((self._checked([row])[0],), dropped_messages=fitted.num_dropped)
+        messages = self._messages(request)
+        with pointed(request, messages):
+            fitted = fit_messages(
+                self._loaded.plain(messages),
+                lambda messages: self._loaded.prepare(messages, tools=plan.shown),
+                self._prompt_room(request),
+                request.overflow,
+            )
+            row = self._row(fitted.inputs, plan, request.adapter)
+            return Prepared(tuple(self._checked([row])), dropped_messages=fitted.num_dropped)
 
     def _completion(self, request: PrepareRequest) -> Prepared:
         if not request.prompts:
@@ -109,7 +109,10 @@ class Preparing:
         return Prepared(tuple(self._checked(rows)))
 
     def _transcribe(self, request: PrepareRequest) -> Prepared:
-        parts, duration_s = self._loaded.hear(request.audio, timestamps=request.timestamps)
+        try:
+            parts, duration_s = self._loaded.hear(request.audio, timestamps=request.timestamps)
+        except InvalidMedia as error:
+            raise InvalidMedia(f"file: {error}") from None
         rows = []
         for part in parts:
             if request.translate_to:
@@ -127,7 +130,9 @@ class Preparing:
     def _tokenize(self, request: PrepareRequest) -> Prepared:
         if request.messages:
             plan = plan_tools(request.tools, request.tool_choice)
-            inputs = self._loaded.prepare(self._messages(request), tools=plan.shown)
+            messages = self._messages(request)
+            with pointed(request, messages):
+                inputs = self._loaded.prepare(messages, tools=plan.shown)
             return Prepared(token_ids=tuple(inputs.token_ids.tolist()))
         if not request.prompts:
             raise InvalidRequest("there is nothing to count; give messages, or a prompt")
@@ -162,11 +167,12 @@ class Preparing:
         if grammar is not None:
             self._compiler.compile(grammar)
 
-    def _room_kept(self, request: PrepareRequest) -> int:
-        """Room the answer is to have when turns are left out for it; at least one token in any case."""
+    def _prompt_room(self, request: PrepareRequest) -> int:
+        """Tokens a conversation may take: when turns are left out, the answer has the room it may need."""
         if request.overflow == "error":
-            return 1
-        return max(1, min(request.max_new_tokens or DEFAULT_NEW_TOKENS, self._context - 1))
+            return self._context - 1
+        kept = min(request.max_new_tokens or self._settings.default_new_tokens, self._context - 1)
+        return min(self._context - kept, self._settings.max_prompt_tokens or self._context)
 
     def _row(
         self,
@@ -180,12 +186,14 @@ class Preparing:
         if room < 1:
             raise ContextOverflow(
                 f"the prompt has {length} tokens, and the context of {self._context} has no room left "
-                "for an answer; shorten the prompt"
+                "for an answer; shorten the prompt",
+                bool(inputs.images),
             )
         images, audios = (
             sum(span.length for span in inputs.spans if span.kind == kind) for kind in ("image", "audio")
         )
-        wanted = max(DEFAULT_NEW_TOKENS, audios)  # words never take more tokens than their sound
+        # Words never take more tokens than their sound.
+        wanted = max(self._settings.default_new_tokens, audios)
         blob = pack_row(inputs, tool_names=plan.names, grammar=plan.grammar, adapter=adapter)
         return PreparedRow(blob, length, images, audios, min(wanted, room), room, *times_s)
 
@@ -194,7 +202,8 @@ class Preparing:
         total = sum(row.num_prompt_tokens for row in rows)
         if most is not None and total > most:
             raise ContextOverflow(
-                f"the prompt has {total} tokens; this server takes at most {most} in one request"
+                f"the prompt has {total} tokens; this server takes at most {most} in one request",
+                any(row.num_image_tokens for row in rows),
             )
         return rows
 

@@ -77,8 +77,8 @@ class PreparedRow:
         num_prompt_tokens: Positions it takes, media included.
         num_image_tokens: Of those, positions of pictures.
         num_audio_tokens: Of those, positions of recordings.
-        default_new_tokens: Longest answer when the client sets no limit: 512, more after long recordings,
-            fewer where the context ends.
+        default_new_tokens: Longest answer when the client sets no limit: as the operator says, more after
+            long recordings, fewer where the context ends.
         room_tokens: Longest answer that fits the context at all.
         start_s: "transcribe": where this part of the recording begins, in seconds.
         end_s: The same, where it ends.
@@ -88,7 +88,7 @@ class PreparedRow:
     num_prompt_tokens: int
     num_image_tokens: int = 0
     num_audio_tokens: int = 0
-    default_new_tokens: int = 512
+    default_new_tokens: int = 0
     room_tokens: int = 0
     start_s: float = 0.0
     end_s: float = 0.0
@@ -203,6 +203,7 @@ class ServerEvent:
         timing: Wall times of this answer inside the engine; with `finish_reason`.
         cached_tokens: Positions of the prompt that were not computed again; with `finish_reason`.
         adapters: Adapter tuple that was active; with `finish_reason`.
+        waited_s: How long it waited for its turn, before it came to the engine; with `finish_reason`.
     """
 
     index: int = 0
@@ -214,6 +215,7 @@ class ServerEvent:
     timing: Timing | None = None
     cached_tokens: int = 0
     adapters: tuple[str, ...] = ()
+    waited_s: float = 0.0
 
 
 @dataclass(frozen=True)

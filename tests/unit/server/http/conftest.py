@@ -106,7 +106,8 @@ class ScriptedClient:
         return self.health_found
 
     def stats(self) -> ServerStats:
-        return ServerStats({"prompt_tokens": 12.0, "cache_usage": 0.25}, self.admission.under_way, 1, 2)
+        engine = {"prompt_tokens": 12.0, "cache_usage": 0.25, "kept_usage": 0.5}
+        return ServerStats(engine, self.admission.under_way, 1, 2)
 
 
 def _raised(event: ServerEvent | Exception) -> ServerEvent:

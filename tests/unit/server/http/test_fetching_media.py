@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import itertools
 import socket
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
@@ -111,6 +113,62 @@ def test_text_is_never_searched_for_urls(fetching: Callable[..., Any]) -> None:
         serving.post("/tokenize", {"messages": turns}).status,
     }
     assert asked == [] and statuses == {200}
+
+
+def test_urls_of_a_request_are_fetched_side_by_side(fetching: Callable[..., Any]) -> None:
+    together = threading.Barrier(3, timeout=20)
+
+    def fetch_one(url: str, max_bytes: int, timeout_s: float) -> bytes:
+        together.wait()  # each waits for two others
+        return b"picture"
+
+    parts = [picture(f"https://example.org/{number}.png") for number in range(6)]
+    assert fetching(fetch_one).post("/v1/chat/completions", content(*parts)).status == 200
+
+
+def test_slow_urls_of_one_request_do_not_keep_another_waiting(
+    fetching: Callable[..., Any], visiting: Any, wait_until: Any
+) -> None:
+    visit, _ = visiting
+    free, waiting = threading.Event(), []
+
+    def fetch_one(url: str, max_bytes: int, timeout_s: float) -> bytes:
+        if "slow" in url:
+            waiting.append(url)
+            assert free.wait(20)
+        return b"picture"
+
+    serving = fetching(fetch_one)
+
+    async def ask(*urls: str) -> Any:
+        body = content(*map(picture, urls))
+        return await visit(serving.app, "POST", "/v1/chat/completions", json_body=body)
+
+    async def check() -> None:
+        slow = asyncio.create_task(ask(*(f"https://slow.example/{number}.png" for number in range(20))))
+        await wait_until(lambda: bool(waiting))
+        assert (await ask(URL, URL)).status == 200 and not slow.done()
+        free.set()
+        assert (await slow).status == 200
+
+    asyncio.run(check())
+
+
+def test_all_urls_of_a_request_have_one_deadline(fetching: Callable[..., Any]) -> None:
+    asked: list[float] = []
+    never = threading.Event()
+
+    def fetch_one(url: str, max_bytes: int, timeout_s: float) -> bytes:
+        asked.append(timeout_s)
+        never.wait(20)
+        return b"too late"
+
+    serving = fetching(fetch_one, fetch_timeout_s=0.3)
+    refused = serving.post("/v1/chat/completions", content(*[picture()] * 9))
+    never.set()
+    assert refused.status == 400 and refused.error["code"] == "invalid_media"
+    assert refused.error["param"] == "messages" and "did not arrive" in refused.error["message"]
+    assert asked and max(asked) <= 0.3 and serving.client.requests == []
 
 
 @pytest.mark.parametrize("route", ["/v1/chat/completions", "/v1/responses", "/tokenize"])

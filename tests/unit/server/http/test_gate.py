@@ -72,16 +72,88 @@ def test_other_sites_get_nothing_through_a_browser(serve: Serve, origin: bytes) 
     assert serving.client.requests == []
 
 
-def test_own_page_is_no_other_site_and_no_cors_header_is_ever_sent(serve: Serve) -> None:
+def cors(answered: Any) -> dict[str, str]:
+    """Headers of an answer that are for browsers."""
+    return {
+        name.decode(): value.decode()
+        for name, value in answered.headers
+        if name.startswith(b"access-control") or name == b"vary"
+    }
+
+
+def test_own_page_is_no_other_site_and_gets_no_cors_header(serve: Serve) -> None:
     own = [(b"origin", b"http://127.0.0.1:8000")]
-    answered = serve().post("/v1/chat/completions", QUESTION, headers=own)
-    assert answered.status == 200
-    assert not [name for name, _ in answered.headers if name.startswith(b"access-control")]
+    for serving in (serve(), serve(allowed_origins=(SITE,))):
+        answered = serving.post("/v1/chat/completions", QUESTION, headers=own)
+        assert answered.status == 200 and not cors(answered)
+        assert not cors(serving.get("/v1/models"))
 
 
 def test_preflight_of_a_browser_is_not_answered(serve: Serve) -> None:
     asked = [(b"origin", b"http://evil.example"), (b"access-control-request-method", b"POST")]
-    assert serve().send("OPTIONS", "/v1/chat/completions", headers=asked).status == 403
+    refused = serve().send("OPTIONS", "/v1/chat/completions", headers=asked)
+    assert refused.status == 403 and not cors(refused)
+    for own in ([], [(b"origin", b"http://127.0.0.1:8000")]):  # nobody has to ask for those
+        refused = serve(allowed_origins=(SITE,)).send(
+            "OPTIONS", "/v1/chat/completions", headers=[*own, asked[1]]
+        )
+        assert refused.status == 405 and not cors(refused)
+
+
+SITE = "https://chat.example"
+LISTED = [(b"origin", SITE.encode())]
+
+
+def test_a_listed_origin_reads_answers_and_errors(serve: Serve) -> None:
+    serving = serve(allowed_origins=("app://obsidian.md", SITE), max_body_bytes=2048)
+    for answered, status in (
+        (serving.post("/v1/chat/completions", QUESTION, headers=LISTED), 200),
+        (serving.post("/v1/chat/completions", QUESTION | {"stream": True}, headers=LISTED), 200),
+        (serving.get("/nowhere", headers=LISTED), 404),
+        (serving.post("/v1/chat/completions", {"messages": ["x" * 4000]}, headers=LISTED), 413),
+    ):
+        assert answered.status == status
+        assert cors(answered)["access-control-allow-origin"] == SITE
+        assert cors(answered)["vary"] == "origin" and "access-control-allow-credentials" not in cors(answered)
+        assert "x-request-id" in cors(answered)["access-control-expose-headers"]
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        b"https://chat.example.evil",
+        b"http://chat.example",
+        b"https://chat.example:444",
+        b"null",
+        b"https://a",
+    ],
+)
+def test_an_origin_like_a_listed_one_is_another_site(serve: Serve, origin: bytes) -> None:
+    serving = serve(allowed_origins=(SITE,))
+    for headers in ([(b"origin", origin)], [(b"origin", origin), *LISTED], [*LISTED, *LISTED]):
+        refused = serving.post("/v1/chat/completions", QUESTION, headers=headers)
+        assert refused.status == 403 and not cors(refused)
+    assert serving.client.requests == []
+
+
+def test_preflight_of_a_listed_origin_needs_no_key_and_opens_nothing(serve: Serve) -> None:
+    serving = serve(allowed_origins=(SITE,), key_digests=("ab" * 32,))
+    names = b"authorization, content-type,x-stainless-os"
+    asked = [*LISTED, (b"access-control-request-method", b"POST")]
+    told = serving.send(
+        "OPTIONS", "/v1/chat/completions", headers=[*asked, (b"access-control-request-headers", names)]
+    )
+    assert (told.status, told.body) == (204, b"")
+    assert cors(told)["access-control-allow-origin"] == SITE
+    assert cors(told)["access-control-allow-headers"] == names.decode()
+    assert set(cors(told)["access-control-allow-methods"].split(", ")) == {"GET", "HEAD", "POST", "DELETE"}
+    strange = serving.send(
+        "OPTIONS", "/v1/models", headers=[*asked, (b"access-control-request-headers", b"a: b;c")]
+    )
+    assert strange.status == 204 and "access-control-allow-headers" not in cors(strange)
+    assert serving.send("OPTIONS", "/v1/models", headers=LISTED).status == 401
+    assert serving.get("/v1/models", headers=LISTED).status == 401
+    assert serving.client.admission.accepted_total == 0
 
 
 def test_too_much_header_or_path_is_refused(serve: Serve) -> None:
@@ -123,7 +195,29 @@ def test_unknown_routes_and_methods_are_errors_in_the_same_form(serve: Serve) ->
         assert answered.status == status
         assert set(answered.error) == {"message", "type", "param", "code", "request_id"}
     assert serving.send("GET", "/v1/chat/completions").header("allow") == "POST"
-    assert serving.send("PUT", "/v1/responses/resp_1").header("allow") == "DELETE, GET"
+    assert serving.send("PUT", "/v1/responses/resp_1").header("allow") == "DELETE, GET, HEAD"
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/models/", "/v1/models/nano/", "/health/ready/", "/v1/chat/completions/"]
+)
+def test_a_slash_at_the_end_makes_another_path_which_is_none(serve: Serve, path: str) -> None:
+    refused = serve().send("POST" if "chat" in path else "GET", path)
+    assert refused.status == 404 and "the model '' is" not in refused.error["message"]
+    assert refused.error["code"] == ("model_not_found" if "nano" in path else "not_found")
+
+
+GETS = ("/", "/health", "/health/live", "/health/ready", "/v1/models", "/v1/models/nano", "/version")
+
+
+@pytest.mark.parametrize("path", [*GETS, "/metrics", "/openapi.json", "/nowhere", "/v1/chat/completions"])
+def test_head_is_get_without_its_body(serve: Serve, path: str) -> None:
+    serving = serve()
+    whole, head = serving.get(path), serving.send("HEAD", path)
+    assert (head.status, head.body) == (whole.status, b"") and whole.body and head.whole
+    if path != "/metrics":  # which change from one look to the next
+        assert head.header("content-length") == whole.header("content-length") == str(len(whole.body))
+    assert head.header("content-type") == whole.header("content-type")
 
 
 def test_fault_of_ours_says_nothing_but_its_id(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:

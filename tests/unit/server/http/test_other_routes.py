@@ -1,39 +1,19 @@
-"""Completions, responses, audio, models, health, metrics: each in the shape its clients read."""
+"""Completions, responses, models, health, metrics: each in the shape its clients read."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from phi4.errors import ContextOverflow
 from phi4.server.http.auth import digest_of
-from phi4.server.worker.values import (
-    Candidate,
-    Health,
-    Prepared,
-    PreparedRow,
-    ScoredToken,
-    ServerEvent,
-    ToolCallDelta,
-)
+from phi4.server.worker.values import Candidate, Health, ScoredToken, ServerEvent, ToolCallDelta
 from phi4.types import Usage
 
 Serve = Callable[..., Any]
-BOUNDARY = b"zq9"
-
-
-def form(*fields: tuple[str, str], file: bytes | None = b"RIFF") -> dict[str, Any]:
-    """Arguments of a request that carries a form."""
-    parts = [
-        f'Content-Disposition: form-data; name="{name}"\r\n\r\n{value}'.encode() for name, value in fields
-    ]
-    if file is not None:
-        parts.append(b'Content-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n' + file)
-    body = (
-        b"".join(b"--" + BOUNDARY + b"\r\n" + part + b"\r\n" for part in parts) + b"--" + BOUNDARY + b"--\r\n"
-    )
-    return {"headers": [(b"content-type", b"multipart/form-data; boundary=" + BOUNDARY)], "chunks": [body]}
 
 
 def test_completion_continues_several_prompts(serve: Serve) -> None:
@@ -277,93 +257,6 @@ def test_response_that_breaks_off_says_so_in_its_last_event(serve: Serve) -> Non
     assert serving.get(f"/v1/responses/{last['response']['id']}").status == 404
 
 
-def transcript(serve: Serve, texts: list[str], **settings: Any) -> Any:
-    """A server that hears these parts of a recording, half a minute each; words of later parts come first."""
-
-    def script(index: int) -> list[ServerEvent]:
-        words = texts[index].split(" ")
-        pieces = [ServerEvent(index, word if at == 0 else f" {word}") for at, word in enumerate(words)]
-        return [*pieces, ServerEvent(index, finish_reason="stop", usage=Usage(30, len(words), 0, 25))]
-
-    serving = serve(script, **settings)
-    rows = tuple(PreparedRow(b"x", 30, start_s=30.0 * at, end_s=30.0 * at + 28) for at in range(len(texts)))
-    serving.client.prepared = Prepared(rows, duration_s=30.0 * len(texts))
-    return serving
-
-
-HEARD = ["one two three four", "five", "six seven"]
-TEXT = "one two three four five six seven"
-ROUTE = "/v1/audio/transcriptions"
-
-
-def test_transcript_in_every_format(serve: Serve) -> None:
-    serving = transcript(serve, HEARD)
-    body = serving.send("POST", ROUTE, **form(("model", "nano"))).json()
-    assert body["text"] == TEXT
-    assert body["usage"]["input_token_details"] == {"audio_tokens": 75, "text_tokens": 15}
-    text = serving.send("POST", ROUTE, **form(("response_format", "text")))
-    assert text.body.decode() == TEXT + "\n" and (text.header("content-type") or "").startswith("text/plain")
-    srt = serving.send("POST", ROUTE, **form(("response_format", "srt"))).body.decode()
-    assert srt.startswith("1\n00:00:00,000 --> 00:00:28,000\none two three four\n")
-    vtt = serving.send("POST", ROUTE, **form(("response_format", "vtt"))).body.decode()
-    assert vtt.startswith("WEBVTT") and "derived" in vtt
-    verbose = serving.send(
-        "POST", ROUTE, **form(("response_format", "verbose_json"), ("language", "en"))
-    ).json()
-    assert (verbose["text"], verbose["language"], verbose["duration"]) == (TEXT, "en", 90.0)
-    assert [(part["start"], part["end"]) for part in verbose["segments"]] == [(0, 28), (30, 58), (60, 88)]
-    assert serving.client.requests[0].audio == b"RIFF" and serving.client.requests[0].task == "transcribe"
-
-
-def test_transcript_streams_its_parts_in_order(serve: Serve) -> None:
-    events = transcript(serve, HEARD).send("POST", ROUTE, **form(("stream", "true"))).events()
-    assert {event["type"] for event in events[:-1]} == {"transcript.text.delta"}
-    assert "".join(event["delta"] for event in events[:-1]) == TEXT
-    assert events[-1]["type"] == "transcript.text.done" and events[-1]["text"] == TEXT
-
-
-def test_silence_is_an_empty_transcript_and_asks_no_model(serve: Serve) -> None:
-    serving = transcript(serve, [])
-    serving.client.prepared = Prepared((), duration_s=12.0)
-    assert serving.send("POST", ROUTE, **form()).json()["text"] == ""
-    assert serving.send("POST", ROUTE, **form(("response_format", "srt"))).body == b""
-    verbose = serving.send("POST", ROUTE, **form(("response_format", "verbose_json"))).json()
-    assert (verbose["segments"], verbose["duration"]) == ([], 12.0)
-    events = serving.send("POST", ROUTE, **form(("stream", "true"))).events()
-    assert [event["type"] for event in events] == ["transcript.text.done"] and events[0]["text"] == ""
-    assert serving.client.options == []
-
-
-def test_translation_is_to_english_unless_told_otherwise(serve: Serve) -> None:
-    serving = transcript(serve, HEARD)
-    assert serving.send("POST", "/v1/audio/translations", **form()).status == 200
-    assert serving.send("POST", "/v1/audio/translations", **form(("target_language", "de"))).status == 200
-    assert [request.translate_to for request in serving.client.requests] == ["en", "de"]
-
-
-@pytest.mark.parametrize(
-    ("fields", "param"),
-    [
-        ((("response_format", "diarized_json"),), "response_format"),
-        (
-            (("timestamp_granularities[]", "word"), ("response_format", "verbose_json")),
-            "timestamp_granularities",
-        ),
-        ((("temperature", "hot"),), "temperature"),
-        ((("temperature", "nan"),), "temperature"),
-        ((("model", "a"), ("model", "b")), "model"),
-    ],
-)
-def test_fields_of_a_form_are_checked(serve: Serve, fields: Any, param: str) -> None:
-    refused = transcript(serve, HEARD).send("POST", ROUTE, **form(*fields))
-    assert refused.status == 400 and refused.error["param"] == param
-
-
-def test_form_without_a_file_is_refused(serve: Serve) -> None:
-    refused = serve().send("POST", ROUTE, **form(("model", "nano"), file=None))
-    assert refused.status == 400 and refused.error["param"] == "file"
-
-
 def test_models_are_listed_with_their_adapters(serve: Serve) -> None:
     serving = serve(served_names=("org/phi",), adapters=(("legal", "adapters-legal"),))
     listed = serving.get("/v1/models").json()
@@ -372,6 +265,33 @@ def test_models_are_listed_with_their_adapters(serve: Serve) -> None:
     one = serving.get("/v1/models/org/phi")
     assert one.json() == listed["data"][0] and one.json()["object"] == "model"
     assert serving.get("/v1/models/other").status == 404
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "param"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}]}, "messages"),
+        ("/v1/responses", {"input": "x"}, "input"),
+        ("/v1/completions", {"prompt": "x"}, "prompt"),
+    ],
+)
+def test_what_is_too_long_is_named_by_its_field(serve: Serve, route: str, body: Any, param: str) -> None:
+    serving = serve()
+    serving.client.refusal = ContextOverflow("the prompt takes at least 9 tokens")
+    refused = serving.post(route, body)
+    assert (refused.status, refused.error["code"]) == (400, "context_length_exceeded")
+    assert refused.error["param"] == param
+
+
+def test_the_length_told_is_the_one_that_holds(serve: Serve) -> None:
+    for limits, length, answer in (
+        ({}, 4096, 4095),
+        ({"max_prompt_tokens": 100, "max_new_tokens": 7}, 100, 7),
+    ):
+        serving = serve(**limits)
+        (entry,) = serving.get("/v1/models").json()["data"]
+        assert (entry["max_model_len"], entry["max_new_tokens"]) == (length, answer)
+        assert serving.post("/tokenize", {"prompt": "a"}).json()["max_model_len"] == length
 
 
 def test_tokens_are_counted(serve: Serve) -> None:
@@ -405,6 +325,7 @@ def test_metrics_have_vllms_names_and_count_answers(serve: Serve, script: Any) -
         'vllm:num_requests_running{model_name="nano"} 1.0',
         'vllm:num_requests_waiting{model_name="nano"} 2.0',
         'vllm:kv_cache_usage_perc{model_name="nano"} 0.25',
+        'phi4:kept_prefixes_perc{model_name="nano"} 0.5',
         'vllm:prompt_tokens_total{model_name="nano"} 12.0',
         'vllm:request_success_total{finished_reason="length",model_name="nano"} 2.0',
         'vllm:time_to_first_token_seconds_count{model_name="nano"} 1.0',
@@ -413,6 +334,16 @@ def test_metrics_have_vllms_names_and_count_answers(serve: Serve, script: Any) -
         'vllm:request_prompt_tokens_sum{model_name="nano"} 14.0',
     ):
         assert line in text, line
+
+
+def test_time_in_the_queue_is_the_wait_for_a_turn_and_the_one_in_the_engine(
+    serve: Serve, script: Any
+) -> None:
+    serving = serve(script("a", waited_s=5.0))  # and 0.1 s in the engine, see `says`
+    serving.chat()
+    text = serving.get("/metrics").body.decode()
+    found = re.search(r"^vllm:request_queue_time_seconds_sum{.*} (\S+)$", text, re.MULTILINE)
+    assert found is not None and float(found[1]) == pytest.approx(5.1)
 
 
 def test_labels_of_metrics_are_never_what_a_client_made_up(serve: Serve) -> None:

@@ -77,6 +77,7 @@ def test_client_learns_when_to_come_back_and_when_not_to_repeat() -> None:
         ("messages[3].content[1].image_url.detail is 'x'", "messages[3].content[1].image_url.detail"),
         ("temperature is 3; give 0 to 2", "temperature"),
         ("tools[0] is nested deeper", "tools[0]"),
+        ("tool_choice names 'nope'; tools on offer are: f", "tool_choice"),
         ("the prompt has 3 tokens", None),
         ("an object in the body has the same key twice", None),
     ],

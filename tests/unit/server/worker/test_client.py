@@ -36,6 +36,8 @@ Found = TypeVar("Found")
 Run = Callable[[Coroutine[Any, Any, Found]], Found]
 CANARY = PrepareRequest("chat", ({"role": "user", "content": "what does the sign say?"},))
 CANARY_OPTIONS = GenerateOptions(max_new_tokens=12)
+STALE_S = 2.0
+"""What the engine counts is known here within this time."""
 
 
 class Served:
@@ -103,16 +105,21 @@ def endless(tokenizer: Phi4Tokenizer, tokens: int = 3000) -> GenerateOptions:
     return GenerateOptions(SamplingParams(logit_bias=bias), tokens, loop_guard=False)
 
 
-async def idle(client: EngineClient) -> None:
-    """Wait until nothing is under way, in this process and in the engine."""
+def held(client: EngineClient) -> float:
+    """What is under way or in use, in this process and in the engine, as last heard of it."""
+    stats = client.stats()
+    here = stats.under_way + stats.running + stats.waiting + stats.preparing + stats.held_bytes
+    there = sum(stats.engine.get(name, 1.0) for name in ("running", "waiting", "cache_usage"))
+    return here + stats.held_tokens + there
+
+
+async def idle(client: EngineClient, still_s: float = STALE_S) -> None:
+    """Wait until nothing is held, for longer than what is known of the engine is old."""
+    since = None
     async with asyncio.timeout(10):
-        while True:
-            stats = client.stats()
-            here = stats.under_way + stats.running + stats.waiting + stats.preparing + stats.held_bytes
-            there = stats.engine.get("running", 1) + stats.engine.get("waiting", 1)
-            if here + stats.held_tokens + there == 0:
-                return
-            await asyncio.sleep(0.02)
+        while since is None or time.monotonic() - since < still_s:
+            since = None if held(client) else since or time.monotonic()
+            await asyncio.sleep(0.02)  # between two looks
 
 
 def test_an_answer_is_the_one_the_model_gives_in_process(served: Served, served_model: Path) -> None:
@@ -172,7 +179,7 @@ def test_options_that_cannot_be_are_refused_and_leave_nothing(
 ) -> None:
     with pytest.raises(error):
         served.run(ask(served.client, options=options))
-    served.run(idle(served.client))
+    served.run(idle(served.client, 0.0))
 
 
 def test_choices_of_many_prompts_are_counted_together(serve: Callable[..., Served]) -> None:
@@ -326,8 +333,8 @@ def test_a_stopped_engine_is_noticed_and_replaced(
         pid = (await client.health()).engine_pid
         began = time.monotonic()
         os.kill(pid, signal.SIGSTOP)
-        await asyncio.sleep(0.05)
-        assert not (await client.health()).ready
+        while (await client.health()).ready:  # until the signal has come
+            await asyncio.sleep(0.01)
         with pytest.raises(EngineRestarted):
             await asking
         assert time.monotonic() - began < 2.5
@@ -335,6 +342,28 @@ def test_a_stopped_engine_is_noticed_and_replaced(
             while not (await client.health()).ready:
                 await asyncio.sleep(0.05)
         assert (await ask(client))[-1].finish_reason is not None
+
+    served.run(check())
+
+
+def test_the_wait_for_a_turn_is_told_with_the_last_piece_of_an_answer(
+    serve: Callable[..., Served], served_tokenizer: Phi4Tokenizer
+) -> None:
+    served = serve(max_running=1, speculate=False)
+    client = served.client
+
+    async def check() -> None:
+        first = asyncio.create_task(ask(client, CANARY, endless(served_tokenizer)))
+        while not client.stats().running:
+            await asyncio.sleep(0.01)
+        waiting = asyncio.create_task(ask(client))
+        while not client.stats().waiting:
+            await asyncio.sleep(0.01)
+        seen = time.monotonic()
+        await asyncio.sleep(0.1)  # a wait that can be told from none
+        waited_s = time.monotonic() - seen
+        first.cancel()
+        assert (await waiting)[-1].waited_s >= waited_s
 
     served.run(check())
 

@@ -20,7 +20,7 @@ from phi4.processing.tokenizer import Phi4Tokenizer
 from phi4.server.settings import ServerSettings
 from phi4.server.worker.frames import StartPreparer
 from phi4.server.worker.preparer import open_preparing
-from phi4.server.worker.preparing import DEFAULT_NEW_TOKENS, Preparing
+from phi4.server.worker.preparing import Preparing
 from phi4.server.worker.rows import unpack_row
 from phi4.server.worker.values import ModelCard, PrepareRequest
 from phi4.testing.media import audio_bytes, chirp, image_bytes, ramp_picture
@@ -70,7 +70,7 @@ def test_a_chat_becomes_one_row_that_the_engine_reads(desk: Preparing, served_co
     assert prepared.num_prompt_tokens == len(inputs.token_ids)
     assert prepared.num_bytes == len(row.blob)
     assert row.room_tokens == CONTEXT - row.num_prompt_tokens
-    assert row.default_new_tokens == DEFAULT_NEW_TOKENS
+    assert row.default_new_tokens == 512
 
 
 def test_media_come_as_data_urls_and_as_bytes_alike(desk: Preparing) -> None:
@@ -94,6 +94,19 @@ def test_paths_and_urls_are_never_opened(desk: Preparing, source: str) -> None:
     ):
         with pytest.raises(InvalidMedia, match=r"(paths|URLs) are not opened"):
             desk.prepare(PrepareRequest("chat", user([part])))
+
+
+@pytest.mark.parametrize("task", ["chat", "tokenize"])
+def test_a_medium_that_cannot_be_read_is_named_by_its_place(desk: Preparing, task: Any) -> None:
+    broken = {"type": "image_url", "image_url": {"url": data_url(picture()[:60])}}
+    text = {"type": "file", "file": {"file_data": base64.b64encode(bytes(range(256))).decode()}}
+    for part, kind in ((broken, "image_url"), (text, "file")):
+        turns = (*user("hello"), *user([{"type": "image", "image": picture()}, part]))
+        with pytest.raises(InvalidMedia) as refused:
+            desk.prepare(PrepareRequest(task, turns))
+        assert str(refused.value).startswith(f"messages[1].content[1].{kind}: ")
+    with pytest.raises(InvalidMedia, match=r"^file: "):
+        desk.prepare(PrepareRequest("transcribe", audio=b"RIFF"))
 
 
 def test_more_media_than_allowed_are_refused_before_one_is_opened(
@@ -196,6 +209,49 @@ def test_oldest_turns_are_left_out_when_asked_for(
         desk.prepare(request)
     prepared = desk.prepare(replace(request, overflow="drop_oldest"))
     assert prepared.dropped_messages > 0 and prepared.rows[0].room_tokens >= 10
+
+
+def test_turns_are_left_out_until_the_operators_limit_of_prompt_tokens_holds_too(
+    served_config: Phi4Config, served_tokenizer: Phi4Tokenizer
+) -> None:
+    desk = preparing(served_config, served_tokenizer, max_prompt_tokens=40)
+    turns = [{"role": role, "content": "the red house"} for role in ("user", "assistant") * 10]
+    request = PrepareRequest("chat", (*turns, {"role": "user", "content": "?"}))
+    with pytest.raises(ContextOverflow, match='at most 40 in one request; "truncation": "auto"'):
+        desk.prepare(request)
+    prepared = desk.prepare(replace(request, overflow="drop_oldest"))
+    assert prepared.dropped_messages > 0 and prepared.num_prompt_tokens <= 40
+
+
+def test_the_longest_answer_nobody_asked_for_is_the_operators(
+    served_config: Phi4Config, served_tokenizer: Phi4Tokenizer
+) -> None:
+    desk = preparing(served_config, served_tokenizer, context=60, default_new_tokens=30)
+    assert desk.prepare(PrepareRequest("completion", prompts=((5,) * 4,))).rows[0].default_new_tokens == 30
+    turns = [{"role": role, "content": "the red house"} for role in ("user", "assistant") * 10]
+    request = PrepareRequest("chat", (*turns, {"role": "user", "content": "?"}), overflow="drop_oldest")
+    assert desk.prepare(request).num_prompt_tokens <= 30, "the answer has its room"
+
+
+def test_what_may_be_done_about_a_long_conversation_is_said_in_the_words_of_requests(
+    served_config: Phi4Config, served_tokenizer: Phi4Tokenizer
+) -> None:
+    limit = replace(served_config.decoder, max_position_embeddings=64, original_max_position_embeddings=64)
+    desk = preparing(replace(served_config, decoder=limit), served_tokenizer, context=64)
+    seen = user([{"type": "image", "image": picture()}] * 4)
+    told = {}
+    for name, turns in {
+        "seen": seen,
+        "talk": (*user("x " * 100), *user("?")),
+        "one": user("x " * 100),
+    }.items():
+        with pytest.raises(ContextOverflow) as refused:
+            desk.prepare(PrepareRequest("chat", turns))
+        told[name] = str(refused.value)
+        assert "phi4" not in told[name] and "--" not in told[name]
+    assert '"detail": "low"' in told["seen"] and "truncation" not in told["seen"]
+    assert '"truncation": "auto"' in told["talk"] and "pictures" not in told["talk"]
+    assert '"' not in told["one"]
 
 
 def test_a_document_is_read_once_however_often_turns_are_left_out(

@@ -29,6 +29,17 @@ inbox.get()
 channel.send(EngineReady(CARD, "nowhere", 100.0))
 """
 HONEST = READY + "while True:\n    inbox.get()\n"
+SEES = (
+    READY
+    + """
+looks = 0.0
+while True:
+    frame = inbox.get()
+    if isinstance(frame, Look):
+        looks += 1
+        channel.send(Looked(frame.number, {"looks": looks}))
+"""
+)
 SPEAKS = READY + "channel.send(Events(((1, ServerEvent(0, 'hello')),)))\nwhile True:\n    inbox.get()\n"
 HANGS = READY + "inbox.get()\nturn[0] = time.monotonic()\nwhile True:\n    pass\n"
 LIES = READY + "channel.send(Cancel((1,)))\ntime.sleep(60)\n"
@@ -84,12 +95,14 @@ def watch(program: str, check: Callable[[Supervisor, Ear], Any], **options: Any)
 def test_an_engine_that_lives_is_left_alone(program: Program) -> None:
     async def check(supervisor: Supervisor, ear: Ear) -> None:
         pid = supervisor.pid
-        await asyncio.sleep(2.5)
+        await until(
+            lambda: supervisor.stats.get("looks", 0.0) >= 3
+        )  # one a second, longer than a silence may be
         assert (supervisor.pid, supervisor.restarts, ear.downs) == (pid, 0, [])
         pong = await supervisor.ask(1.0)
         assert pong is not None and pong.turn_s == 0.0
 
-    watch(program(HONEST), check)
+    watch(program(SEES), check)
 
 
 def test_what_the_engine_says_is_heard(program: Program) -> None:

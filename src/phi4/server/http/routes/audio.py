@@ -2,18 +2,20 @@
 
 A long recording comes as several parts that were cut where nobody speaks; they are answered side by side and
 put together in order. Times are those of the parts, found by the cutting and not by the model, and the answer
-says so. A recording in which nobody speaks gives an empty text and asks no model.
+says so; it also says when a part was not written down whole. A recording in which nobody speaks gives an
+empty text and asks no model.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import logging
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from phi4.processing.stitching import TranscriptSegment, join_texts
+from phi4.processing.stitching import TranscriptSegment, join_texts, reason_of_all
 from phi4.processing.subtitles import to_srt, to_vtt, verbose_json
 from phi4.server.http.answers import Answer, check_ended, count, token_logprob
 from phi4.server.http.exchange import Begun, Exchange, Service
@@ -21,8 +23,10 @@ from phi4.server.http.openapi import form_of
 from phi4.server.http.schemas.audio import AudioForm, checked_form
 from phi4.server.http.streaming import sse
 
-DEFAULT_TARGET = "en"
-"""OpenAI's translations are to English."""
+_log = logging.getLogger(__name__)
+
+REASON_HEADER = "x-finish-reason"
+"""Says in formats that have no place for it why a text ends."""
 
 
 def add_routes(app: FastAPI, service: Service) -> None:
@@ -43,15 +47,17 @@ async def _answer(service: Service, request: Request, task: str) -> Response:
     exchange = Exchange(service, request)
     asked, file = checked_form(await exchange.form())
     model = service.models.find(asked.model)
-    target = (asked.target_language or DEFAULT_TARGET) if task == "translate" else ""
+    target = asked.target() if task == "translate" else ""
     prepare = asked.prepare(file, target, model.adapter)
     begun = await exchange.begin(prepare, asked.options(exchange.key), model)
     if asked.stream:
-        return exchange.stream(pieces(begun, asked))
-    return _whole(begun, await exchange.answers(begun), asked, task, target or asked.language)
+        return exchange.stream(pieces(exchange, begun, asked))
+    answers = await exchange.answers(begun)
+    _log_cut(exchange.id, answers)
+    return _whole(begun, answers, asked, target)
 
 
-async def pieces(begun: Begun, asked: AudioForm) -> AsyncGenerator[bytes, None]:
+async def pieces(exchange: Exchange, begun: Begun, asked: AudioForm) -> AsyncGenerator[bytes, None]:
     """The transcript as events, parts in their order although they are written side by side."""
     answers = [Answer() for _ in range(begun.count)]
     done = shown = ""
@@ -68,39 +74,65 @@ async def pieces(begun: Begun, asked: AudioForm) -> AsyncGenerator[bytes, None]:
                 break
             done, at = whole, at + 1
     check_ended(answers)
-    last = {"type": "transcript.text.done", "text": _text(answers), "usage": _usage(answers)}
-    yield sse(last | _logprobs(answers, asked), "transcript.text.done")
+    _log_cut(exchange.id, answers)
+    last = {"type": "transcript.text.done", **_json(answers, asked)}
+    yield sse(last, "transcript.text.done")
 
 
-def _whole(
-    begun: Begun, answers: list[Answer], asked: AudioForm, task: str, language: str | None
-) -> Response:
-    rows = begun.prepared.rows
+def _whole(begun: Begun, answers: Sequence[Answer], asked: AudioForm, target: str) -> Response:
+    """The answer in the format that was asked for; `target` is the language of a translation."""
     segments = [
-        TranscriptSegment(row.start_s, row.end_s, answer.text.strip())
-        for row, answer in zip(rows, answers, strict=True)
-    ]
-    text = _text(answers)
-    if asked.response_format == "text":
-        return PlainTextResponse(text + "\n")
-    if asked.response_format == "srt":
-        return PlainTextResponse(to_srt(segments))
-    if asked.response_format == "vtt":
-        return PlainTextResponse(to_vtt(segments))
-    if asked.response_format == "verbose_json":
-        temperature = asked.temperature or 0.0
-        seconds = begun.prepared.duration_s
-        return JSONResponse(
-            verbose_json(segments, seconds, task=task, language=language, temperature=temperature)
+        TranscriptSegment(
+            row.start_s, row.end_s, answer.text.strip(), finish_reason=answer.finish_reason or "stop"
         )
-    return JSONResponse({"text": text, "usage": _usage(answers)} | _logprobs(answers, asked))
+        for row, answer in zip(begun.prepared.rows, answers, strict=True)
+    ]
+    if asked.response_format == "json":
+        return JSONResponse(_json(answers, asked))
+    if asked.response_format == "verbose_json":
+        told = verbose_json(
+            segments,
+            begun.prepared.duration_s,
+            task="translate" if target else "transcribe",
+            language=target.lower() or None,
+            temperature=asked.temperature or 0.0,
+        )
+        return JSONResponse(told)
+    if asked.response_format == "text":
+        text = join_texts([answer.text for answer in answers]) + "\n"
+    else:
+        text = to_srt(segments) if asked.response_format == "srt" else to_vtt(segments)
+    return PlainTextResponse(text, headers={REASON_HEADER: _reason(answers)})
 
 
-def _text(answers: list[Answer]) -> str:
-    return join_texts([answer.text for answer in answers])
+def _json(answers: Sequence[Answer], asked: AudioForm) -> dict[str, Any]:
+    """OpenAI's short form; `finish_reason` is ours."""
+    told = {
+        "text": join_texts([answer.text for answer in answers]),
+        "usage": _usage(answers),
+        "finish_reason": _reason(answers),
+    }
+    return told | _logprobs(answers, asked)
 
 
-def _logprobs(answers: list[Answer], asked: AudioForm) -> dict[str, Any]:
+def _reason(answers: Sequence[Answer]) -> str:
+    return reason_of_all(answer.finish_reason or "stop" for answer in answers)
+
+
+def _log_cut(request_id: str, answers: Sequence[Answer]) -> None:
+    """Say in the log that parts of a recording were not written down whole."""
+    cut = [answer.finish_reason for answer in answers if answer.finish_reason != "stop"]
+    if cut:
+        _log.warning(
+            "%s: %d of %d parts of a recording are not whole (%s)",
+            request_id,
+            len(cut),
+            len(answers),
+            ", ".join(sorted({str(reason) for reason in cut})),
+        )
+
+
+def _logprobs(answers: Sequence[Answer], asked: AudioForm) -> dict[str, Any]:
     if not asked.with_logprobs:
         return {}
     kept = ("token", "logprob", "bytes")
@@ -108,7 +140,7 @@ def _logprobs(answers: list[Answer], asked: AudioForm) -> dict[str, Any]:
     return {"logprobs": [{name: token[name] for name in kept} for token in found]}
 
 
-def _usage(answers: list[Answer]) -> dict[str, Any]:
+def _usage(answers: Sequence[Answer]) -> dict[str, Any]:
     found = count(answers)
     return {
         "type": "tokens",

@@ -1,4 +1,4 @@
-"""`/health/live`, `/health/ready` and `/metrics`: what those ask who keep a server running.
+"""`/health/live`, `/health/ready` (or `/health`) and `/metrics`: what those ask who keep a server running.
 
 "live" says that this process answers. "ready" asks the engine itself, in its own loop, so it cannot be true
 while the engine hangs; a supervisor that restarts on "live" alone never restarts a server that is only busy.
@@ -24,6 +24,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
         """This process answers."""
         return JSONResponse({"status": "live"})
 
+    @app.get("/health", **answer_of())
     @app.get("/health/ready", **answer_of())
     async def ready() -> Response:
         """A request sent now would be taken; 503 otherwise."""

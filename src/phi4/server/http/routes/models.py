@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import FastAPI, Request
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from phi4.server.http.exchange import Exchange, Service
@@ -27,6 +28,8 @@ def add_routes(app: FastAPI, service: Service) -> None:
     @app.get("/v1/models/{name:path}", **answer_of())
     async def model(name: str) -> Response:
         """One of them."""
+        if not name:
+            raise HTTPException(404)
         return JSONResponse(_entry(service.models.find(name), service))
 
     @app.get("/version", **answer_of())
@@ -41,9 +44,8 @@ def add_routes(app: FastAPI, service: Service) -> None:
         asked = await exchange.json(TokenizeRequest)
         model = service.models.find(asked.model)
         prepared = await exchange.prepare(asked.prepare(model.adapter))
-        context = service.client.card.max_context_tokens
         tokens = list(prepared.token_ids)
-        return JSONResponse({"count": len(tokens), "max_model_len": context, "tokens": tokens})
+        return JSONResponse({"count": len(tokens), "max_model_len": _longest(service), "tokens": tokens})
 
 
 def _entry(model: ServedModel, service: Service) -> dict[str, Any]:
@@ -55,6 +57,13 @@ def _entry(model: ServedModel, service: Service) -> dict[str, Any]:
         "owned_by": "phi4",
         "root": model.name if not model.parent else model.parent,
         "parent": model.parent or None,
-        "max_model_len": card.max_context_tokens,
+        "max_model_len": _longest(service),
+        "max_new_tokens": service.settings.max_new_tokens or card.max_context_tokens - 1,
         "modalities": list(card.modalities),
     }
+
+
+def _longest(service: Service) -> int:
+    """Tokens prompt and answer may take together; clients fit prompts to it: none within it is too long."""
+    context = service.client.card.max_context_tokens
+    return min(context, service.settings.max_prompt_tokens or context)

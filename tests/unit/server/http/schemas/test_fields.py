@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from phi4.errors import InvalidRequest
 from phi4.server.http.app import BODIES
 from phi4.server.http.body import checked
+from phi4.server.http.complaints import field_error
 from phi4.server.http.errors import InvalidField
+from phi4.server.http.form import Form
+from phi4.server.http.schemas.audio import checked_form
 from phi4.server.http.schemas.chat import ChatRequest
 from phi4.server.http.schemas.completions import CompletionRequest
+from phi4.server.http.schemas.responses import ResponsesRequest
+from phi4.server.http.schemas.tokenize import TokenizeRequest
 from phi4.types import SamplingParams
 
 HI = [{"role": "user", "content": "hi"}]
@@ -57,6 +63,24 @@ BAD: dict[str, list[Any]] = {
     "timeout_s": [0, 0.5, -1, 86_401, "5"],
     "truncation": ["yes", True],
 }
+STRANGE: list[Any] = [
+    None,
+    True,
+    -1,
+    0,
+    1.5,
+    10**30,
+    1e300,
+    "",
+    "x",
+    "x" * 2000,
+    [],
+    ["x"],
+    [[]],
+    {},
+    {"x": 1},
+]
+STRANGE += [[1] * 5000, {"type": 1}, {"format": 1}, {"include_usage": "x"}]
 CASES = [(name, value) for name, values in BAD.items() for value in values]
 
 
@@ -90,6 +114,68 @@ def test_every_number_of_every_body_has_a_closed_range(model: type[BaseModel]) -
     ]
     assert not open_ended
     assert len(found) >= (0 if model.__name__ == "TokenizeRequest" else 2)
+
+
+FOREIGN = re.compile(
+    r"input should|validation|instance|dictionary|string|integer|None|True|False|\bint\b|\bstr\b"
+)
+"""Words of the library that checks and of Python, which no client has to know."""
+FORM = {
+    "temperature": ["hot", "nan", "7"],
+    "stream": ["maybe"],
+    "response_format": ["pdf"],
+    "timeout_s": ["0"],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), CASES, ids=lambda value: repr(value)[:40])
+def test_complaints_are_in_words_of_our_own(name: str, value: Any) -> None:
+    with pytest.raises(InvalidField) as refused:
+        checked(ChatRequest, {"messages": HI, name: value})
+    message = str(refused.value)
+    assert "has to " in message or "has a " in message or "has " in message, message
+    assert not FOREIGN.search(message) and len(message) < 300, message
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name in FORM for value in FORM[name]])
+def test_complaints_about_forms_are_the_same(name: str, value: str) -> None:
+    with pytest.raises(InvalidField) as refused:
+        checked_form(Form([(name, value)], [("file", b"x")]))
+    assert not FOREIGN.search(str(refused.value)) and f'"{value}"' in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"messages": []}, "messages: has to have 1 or more entries, not 0"),
+        ({"temperature": 9}, "temperature: has to be at most 2, not 9"),
+        ({"seed": 2**63}, "seed: has to be at most 9223372036854775807, not 9223372036854775808"),
+        ({"max_tokens": 1.5}, "max_tokens: has to be a whole number, not 1.5"),
+        ({"user": True}, "user: has to be text, not true"),
+        ({"model": ""}, "model: has to have 1 or more characters, not 0"),
+        ({"stop": ["a"] * 17}, "stop: has to have 16 or fewer entries, not 17"),
+        ({"truncation": "x" * 99}, f'truncation: has to be one of auto, disabled, not "{"x" * 40}"...'),
+        ({"response_format": "json"}, 'response_format: has to be an object, not "json"'),
+        ({"response_format": {}}, "response_format.type: has to be given"),
+        ({"tools": [[]]}, "tools[0]: has to be an object, not a list"),
+        ({"chat_template": "{{ x }}"}, "chat_template: is not supported here; leave it out"),
+    ],
+)
+def test_a_complaint_names_the_field_what_it_may_be_and_what_it_is(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidField) as refused:
+        checked(ChatRequest, {"messages": HI, **fields})
+    assert str(refused.value) == said
+
+
+def test_every_kind_of_complaint_the_schemas_can_have_has_its_words() -> None:
+    """What the library may say about bodies of every shape is in the table, so nothing is said in general."""
+    for body in (ChatRequest, CompletionRequest, ResponsesRequest, TokenizeRequest):
+        for name in body.model_fields:
+            for value in STRANGE:
+                try:
+                    body.model_validate({"messages": HI, "prompt": "x", "input": "x", name: value})
+                except ValidationError as error:
+                    assert "cannot be used" not in str(field_error(error)), (name, value)
 
 
 def test_null_is_the_same_as_leaving_out() -> None:
