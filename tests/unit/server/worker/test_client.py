@@ -320,6 +320,12 @@ def test_requests_that_wait_for_their_turn_survive_a_killed_engine(
     served.run(check())
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a process stands still after SIGSTOP, all its threads."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return all((task / "stat").read_text().rpartition(")")[2].split()[0] == "T" for task in tasks)
+
+
 def test_a_stopped_engine_is_noticed_and_replaced(
     serve: Callable[..., Served], served_tokenizer: Phi4Tokenizer
 ) -> None:
@@ -333,8 +339,9 @@ def test_a_stopped_engine_is_noticed_and_replaced(
         pid = (await client.health()).engine_pid
         began = time.monotonic()
         os.kill(pid, signal.SIGSTOP)
-        while (await client.health()).ready:  # until the signal has come
-            await asyncio.sleep(0.01)
+        while not is_stopped(pid):  # until the signal has come
+            await asyncio.sleep(0.001)
+        assert not (await client.health()).ready
         with pytest.raises(EngineRestarted):
             await asking
         assert time.monotonic() - began < 2.5
