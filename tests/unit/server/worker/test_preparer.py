@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 from pathlib import Path
 from typing import Any
@@ -57,9 +58,9 @@ def test_a_preparer_connects_to_nobody(start: StartPreparer) -> None:
 
 
 def test_a_form_that_takes_for_ever_to_compile_ends_its_preparer_and_nothing_else(
-    start: StartPreparer,
+    start: StartPreparer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An intersection of forty patterns, whose automaton doubles with each."""
+    """An intersection of forty patterns, whose automaton doubles with each: no time and no memory suffice."""
     endless = {"allOf": [{"type": "string", "pattern": f".*{number}.*"} for number in range(40)]}
     hostile = PrepareRequest(
         "chat",
@@ -80,3 +81,5 @@ def test_a_form_that_takes_for_ever_to_compile_ends_its_preparer_and_nothing_els
             await pool.close()
 
     asyncio.run(check())
+    # By its processor time, which is up long before its memory or the deadline of the request.
+    assert f"ended with status {-signal.SIGPROF};" in caplog.text
