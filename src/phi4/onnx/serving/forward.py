@@ -20,7 +20,8 @@ from phi4.onnx.package import OnnxPackage
 from phi4.onnx.package.parts import PREFILL
 from phi4.onnx.serving.embedding import Embedding
 from phi4.onnx.serving.graphs import DecoderGraph, PassRows
-from phi4.onnx.serving.lanes import CachedSequence, LaneRange, lane_ranges
+from phi4.onnx.serving.lane_ranges import LaneRange, lane_ranges
+from phi4.onnx.serving.lanes import CachedSequence
 from phi4.onnx.serving.session import SessionChoice
 from phi4.onnx.serving.tables import RotaryTables
 from phi4.onnx.serving.user_adapter import slot_arrays

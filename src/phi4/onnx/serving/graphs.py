@@ -147,7 +147,7 @@ class HeadGraph:
     Args:
         package: The package.
         choice: Provider and threads.
-        paired: Compute rows in pairs, see `lanes.lane_ranges`.
+        paired: Compute rows in pairs, see `lane_ranges`.
 
     Raises:
         InvalidArtifact: The graph cannot be run or does not belong to the package.

@@ -13,11 +13,11 @@ import pytest
 from phi4.engine.runner import SequenceSpec
 from phi4.errors import OutOfMemory
 from phi4.onnx.machine.memory import USABLE_SHARE, FreeMemory
+from phi4.onnx.serving.lane_ranges import lane_ranges
 from phi4.onnx.serving.lanes import (
     MIN_CAPACITY_TOKENS,
     CachedSequence,
     Lanes,
-    lane_ranges,
     rounded_capacity,
 )
 from phi4.testing.tiny import tiny_config
